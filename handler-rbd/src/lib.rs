@@ -1,0 +1,1 @@
+//! tcmu-rbd: serves LIO `user:rbd` backstores from RBD images.

@@ -1,0 +1,2 @@
+//! tcmu-rbd
+fn main() {}
