@@ -1,1 +1,3 @@
 //! tcmu-rbd: serves LIO `user:rbd` backstores from RBD images.
+
+pub mod block;

@@ -1,0 +1,38 @@
+//! The neutral middle: operations on a byte-addressed image, and who carries them out.
+//!
+//! Knows nothing of SCSI or Ceph. A [`Request`] is one owned value: whoever holds the box holds the
+//! memory it lends, and a [`Backend`] that took it gives it back through
+//! [`Completions`](completions::Completions) exactly once, whatever happens. So no error path can lose a
+//! command, and no buffer is freed while storage may still touch it.
+
+pub mod completions;
+mod error;
+mod op;
+mod request;
+
+pub use error::{BackendError, ErrorKind};
+pub use op::{ByteRange, Op};
+pub use request::{Buffer, Request};
+
+/// What an image can do, as numbers the SCSI layer advertises. All in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Size of the image.
+    pub size: u64,
+    /// Size of the objects that the image is striped over; no atomic operation crosses one.
+    pub object_size: u64,
+    /// Smallest extent whose space a discard gives back.
+    pub discard_granularity: u64,
+    /// Whether the media is known to be solid state.
+    pub solid_state: bool,
+}
+
+/// Carries out requests, asynchronously. Any thread may submit.
+pub trait Backend: Send + Sync {
+    /// Takes `request` and starts it. It comes back through the completion queue that the backend was
+    /// opened with, exactly once, also when it could not be started.
+    fn submit(&self, request: Box<Request>);
+
+    /// The image's numbers, as of opening or of the last resize noticed.
+    fn limits(&self) -> Limits;
+}

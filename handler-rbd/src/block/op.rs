@@ -1,0 +1,35 @@
+//! What can be asked of an image.
+
+/// Bytes `[offset, offset + len)` of an image. The device has checked it against the image's size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByteRange {
+    /// First byte.
+    pub offset: u64,
+    /// Number of bytes.
+    pub len: u64,
+}
+
+/// One operation. Writes are durable when they complete: no backend here has a volatile cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Fill the first `len` bytes of the buffer.
+    Read(ByteRange),
+    /// Write the first `len` bytes of the buffer.
+    Write(ByteRange),
+    /// Make everything completed before durable.
+    Flush,
+    /// Give the range's space back; it reads as zeros where the granularity allows, else unchanged.
+    Discard(ByteRange),
+    /// Make the range read as zeros.
+    WriteZeroes(ByteRange),
+    /// Fill the range with copies of the buffer's first `pattern` bytes; `pattern` divides its length.
+    WriteSame {
+        /// Where.
+        range: ByteRange,
+        /// Length of the pattern in bytes.
+        pattern: u32,
+    },
+    /// Atomically: if the range equals the buffer's first `len` bytes, write the next `len` bytes to it.
+    /// Otherwise fail with [`ErrorKind::Miscompare`](super::ErrorKind::Miscompare). Within one object.
+    CompareAndWrite(ByteRange),
+}

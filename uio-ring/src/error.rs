@@ -1,0 +1,100 @@
+//! What can go wrong with a ring: never a command's fault, always the ring's as a whole.
+
+use crate::mapping::OutOfBounds;
+use std::io;
+
+/// The ring cannot be used (further). No answer may be published on it after any of these but
+/// [`RingError::Kick`].
+#[derive(Debug, thiserror::Error)]
+pub enum RingError {
+    /// An offset found in shared memory leads outside the mapping.
+    #[error("ring is broken: {0}")]
+    OutOfBounds(#[from] OutOfBounds),
+    /// An entry that the kernel cannot have written.
+    #[error("ring is broken: entry at {ring_offset:#x}: {what}")]
+    Malformed {
+        /// Where the entry starts, from the start of the command ring.
+        ring_offset: u32,
+        /// What is wrong with it.
+        what: Malformed,
+    },
+    /// `cmd_head` or `cmd_tail` is not where only we or the kernel can have put it.
+    #[error("ring is broken: {cursor} is {value:#x} in a ring of {cmdr_size:#x} bytes")]
+    Cursor {
+        /// Which of the two.
+        cursor: &'static str,
+        /// Its value.
+        value: u32,
+        /// Length of the ring.
+        cmdr_size: u32,
+    },
+    /// `cmd_tail` changed under us: somebody wrote to the device's `action/reset_ring`. Every command
+    /// consumed before is void, its id and its pages may already be another command's.
+    #[error("ring was reset from outside: cmd_tail is {found:#x}, we published {published:#x}")]
+    Reset {
+        /// What we last stored.
+        published: u32,
+        /// What is there now.
+        found: u32,
+    },
+    /// The doorbell could not be rung.
+    #[error("device is gone: {0}")]
+    Kick(#[source] io::Error),
+}
+
+/// What is wrong with an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// Its length is zero, unaligned, too small for its kind, or reaches past the producer's cursor.
+    #[error("length {0}")]
+    Length(u32),
+    /// Its iovecs do not fit into it.
+    #[error("{0} iovecs")]
+    IovCount(usize),
+    /// An iovec leads outside the data area.
+    #[error("iovec of {len} bytes at {base:#x}")]
+    Iov {
+        /// Offset from the start of the mapping.
+        base: u64,
+        /// Length in bytes.
+        len: u64,
+    },
+    /// Its CDB lies outside the entry.
+    #[error("CDB at {0:#x}")]
+    CdbOffset(u64),
+    /// Its command ids do not fit into it.
+    #[error("{0} command ids")]
+    IdCount(usize),
+}
+
+/// Why a device cannot be attached to.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// The mailbox says another version than 2.
+    #[error("the kernel's ring has mailbox version {0}; this program knows version 2 only")]
+    Version(u16),
+    /// Out-of-order completion is not offered.
+    #[error(
+        "the kernel does not offer out-of-order completion (mailbox flags {0:#x}); Linux 4.6 or newer is needed"
+    )]
+    NoOutOfOrder(u16),
+    /// Ring offset or size make no sense in a mapping of this size.
+    #[error("mailbox describes a ring of {cmdr_size:#x} bytes at {cmdr_off:#x} in a mapping of {mapped:#x}")]
+    Geometry {
+        /// Start of the command ring.
+        cmdr_off: u32,
+        /// Length of the command ring.
+        cmdr_size: u32,
+        /// Length of the mapping.
+        mapped: usize,
+    },
+    /// A cursor or entry in it is broken.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+}
+
+impl From<OutOfBounds> for AttachError {
+    fn from(error: OutOfBounds) -> Self {
+        Self::Ring(error.into())
+    }
+}

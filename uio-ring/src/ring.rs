@@ -1,0 +1,314 @@
+//! The ring itself: consume, complete in any order, publish once, kick once.
+
+use crate::doorbell::Doorbell;
+use crate::entry::{Command, Entry, Header};
+use crate::error::{AttachError, RingError};
+use crate::mapping::{IoVec, Mapping};
+use crate::segments::Segments;
+use crate::token::{CmdId, Lost, Token};
+use std::collections::VecDeque;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use tcmu_sys::{SENSE_SIZE, cap, entry, mailbox, op, uflag};
+
+/// Iovec lists kept for reuse, so that steady traffic allocates nothing.
+const SPARE_LISTS: usize = 1024;
+
+/// What the kernel offers, as negotiated once by [`Ring::attach`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features {
+    /// A read can say how many bytes are valid.
+    pub read_len: bool,
+    /// Task management entries may appear.
+    pub tmr: bool,
+    /// A command can be answered while its pages are kept.
+    pub keep_buf: bool,
+}
+
+/// The answer to one command.
+#[derive(Clone, Copy, Debug)]
+pub struct Response<'a> {
+    /// SAM status.
+    pub status: u8,
+    /// For a command that reads: how many bytes of its buffer are valid, if fewer than all. The initiator
+    /// gets those and a residual. Zero cannot be said; zero the buffer instead.
+    pub read_len: Option<NonZeroU32>,
+    /// Sense data, with CHECK CONDITION.
+    pub sense: Option<&'a [u8; SENSE_SIZE]>,
+}
+
+/// An entry that was consumed and whose ring space is not given back yet.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    len: u32,
+    op: u32,
+}
+
+/// The user-space end of one device's command ring. One thread owns it.
+#[derive(Debug)]
+pub struct Ring {
+    mapping: Arc<Mapping>,
+    doorbell: Doorbell,
+    features: Features,
+    cmdr_off: usize,
+    cmdr_size: u32,
+    /// Next entry to consume.
+    next: u32,
+    /// First entry not answered; everything before it awaits publication.
+    tail: u32,
+    /// What the mailbox's `cmd_tail` holds.
+    published: u32,
+    /// The entries `[tail, next)`. Their lengths are remembered rather than read again.
+    slots: VecDeque<Slot>,
+    outstanding: usize,
+    spare: Vec<Vec<IoVec>>,
+    lost: Arc<Lost>,
+}
+
+impl Ring {
+    /// Attaches to a device: checks the mailbox and starts at its `cmd_tail`, so that everything not
+    /// completed by a predecessor that answered in order is consumed again. After a predecessor that
+    /// completed out of order the ring must have been reset before (docs/ring.md).
+    ///
+    /// Look at the ring once with [`Ring::consume`] before waiting for the doorbell.
+    pub fn attach(doorbell: Doorbell, mapping: Mapping) -> Result<Self, AttachError> {
+        let version = u16::from_ne_bytes(mapping.read(mailbox::VERSION)?);
+        if version != tcmu_sys::MAILBOX_VERSION {
+            return Err(AttachError::Version(version));
+        }
+        let flags = u16::from_ne_bytes(mapping.read(mailbox::FLAGS)?);
+        if flags & cap::OUT_OF_ORDER == 0 {
+            return Err(AttachError::NoOutOfOrder(flags));
+        }
+        let features = Features {
+            read_len: flags & cap::READ_LEN != 0,
+            tmr: flags & cap::TMR != 0,
+            keep_buf: flags & cap::KEEP_BUF != 0,
+        };
+        let cmdr_off = u32::from_ne_bytes(mapping.read(mailbox::CMDR_OFF)?);
+        let cmdr_size = u32::from_ne_bytes(mapping.read(mailbox::CMDR_SIZE)?);
+        let end = (cmdr_off as usize).checked_add(cmdr_size as usize);
+        if (cmdr_off as usize) < tcmu_sys::MAILBOX_SIZE
+            || !cmdr_off.is_multiple_of(tcmu_sys::OP_ALIGN)
+            || !cmdr_size.is_multiple_of(tcmu_sys::OP_ALIGN)
+            || (cmdr_size as usize) < entry::CMD_SIZE
+            || end.is_none_or(|end| end > mapping.len())
+        {
+            return Err(AttachError::Geometry { cmdr_off, cmdr_size, mapped: mapping.len() });
+        }
+        let tail = mapping.load_acquire(mailbox::CMD_TAIL)?;
+        let mut ring = Self {
+            mapping: Arc::new(mapping),
+            doorbell,
+            features,
+            cmdr_off: cmdr_off as usize,
+            cmdr_size,
+            next: tail,
+            tail,
+            published: tail,
+            slots: VecDeque::new(),
+            outstanding: 0,
+            spare: Vec::new(),
+            lost: Arc::default(),
+        };
+        ring.check_cursor("cmd_tail", tail)?;
+        ring.rewind()?;
+        Ok(ring)
+    }
+
+    /// Starts over at the mailbox's `cmd_tail`, after [`RingError::Reset`]. Every token of before must have
+    /// been given to [`Ring::forget`]; storage must have returned all memory it was lent.
+    ///
+    /// # Panics
+    /// If a token of before is still outstanding.
+    pub fn rewind(&mut self) -> Result<(), RingError> {
+        assert!(self.outstanding == 0, "commands of the old ring are still outstanding");
+        let tail = self.mapping.load_acquire(mailbox::CMD_TAIL)?;
+        self.check_cursor("cmd_tail", tail)?;
+        (self.next, self.tail, self.published) = (tail, tail, tail);
+        self.slots.clear();
+        while self.lost.pop().is_some() {}
+        Ok(())
+    }
+
+    /// What the kernel offers.
+    pub fn features(&self) -> Features {
+        self.features
+    }
+
+    /// The file to wait on.
+    pub fn doorbell(&self) -> &Doorbell {
+        &self.doorbell
+    }
+
+    /// Commands consumed and not completed.
+    pub fn outstanding(&self) -> usize {
+        self.outstanding
+    }
+
+    /// The entries queued by now, each copied out and checked. An entry that is not taken from the iterator
+    /// stays on the ring.
+    ///
+    /// After an error nothing more is consumed, and nothing may be published.
+    pub fn consume(&mut self) -> Result<Consume<'_>, RingError> {
+        self.detect_reset()?;
+        let head = self.mapping.load_acquire(mailbox::CMD_HEAD)?; // R2
+        self.check_cursor("cmd_head", head)?;
+        Ok(Consume { ring: self, head })
+    }
+
+    fn check_cursor(&self, cursor: &'static str, value: u32) -> Result<(), RingError> {
+        if value < self.cmdr_size && value.is_multiple_of(tcmu_sys::OP_ALIGN) {
+            Ok(())
+        } else {
+            Err(RingError::Cursor { cursor, value, cmdr_size: self.cmdr_size })
+        }
+    }
+
+    /// Nobody but us stores `cmd_tail`, except `reset_ring`.
+    fn detect_reset(&self) -> Result<(), RingError> {
+        let found = self.mapping.load_acquire(mailbox::CMD_TAIL)?;
+        if found == self.published {
+            Ok(())
+        } else {
+            Err(RingError::Reset { published: self.published, found })
+        }
+    }
+
+    /// Reads the entry at `next`, which is not `head`, and moves past it. PAD and unknown entries yield None.
+    fn consume_one(&mut self, head: u32) -> Result<Option<Entry>, RingError> {
+        let at = self.next;
+        let limit = if at < head { head - at } else { self.cmdr_size - at };
+        let header = Header::read(&self.mapping, self.cmdr_off, at, limit)?;
+        let entry = match header.op {
+            op::CMD => {
+                let mut data = Segments::new(self.mapping.clone(), self.spare.pop().unwrap_or_default());
+                let data_off = self.cmdr_off + self.cmdr_size as usize;
+                let cdb = header.command(&self.mapping, data_off, at, |piece| data.push(piece))?;
+                self.outstanding += 1;
+                let token = Token::new(header.id, data, self.lost.clone());
+                Some(Entry::Command(Command { cdb, token }))
+            }
+            op::TMR => Some(Entry::Tmr(header.tmr(&self.mapping, at)?)),
+            op::PAD => None,
+            _ => {
+                // A later kernel's: it is told that we do not know it (R5).
+                self.mapping.write(header.at + entry::UFLAGS, &[uflag::UNKNOWN_OP])?;
+                None
+            }
+        };
+        self.next = self.after(at, header.len);
+        self.slots.push_back(Slot { len: header.len, op: header.op });
+        Ok(entry)
+    }
+
+    fn after(&self, at: u32, len: u32) -> u32 {
+        // `len` was checked to reach at most to the ring's end, which is where the ring starts again.
+        let end = at + len;
+        if end >= self.cmdr_size { 0 } else { end }
+    }
+
+    /// Moves the tail over entries that are not commands; they need no answer (R5).
+    fn skip_to_command(&mut self) {
+        while let Some(slot) = self.slots.front().filter(|slot| slot.op != op::CMD) {
+            self.tail = self.after(self.tail, slot.len);
+            self.slots.pop_front();
+        }
+    }
+
+    /// Answers a command. The answer takes the place of the oldest unanswered request (R4), which was
+    /// copied out when it was consumed; the kernel sees it after [`Ring::flush`].
+    pub fn complete(&mut self, token: Token, response: &Response<'_>) -> Result<(), RingError> {
+        let (id, list) = token.discharge();
+        self.reuse(list);
+        self.answer(id, response)
+    }
+
+    fn answer(&mut self, id: CmdId, response: &Response<'_>) -> Result<(), RingError> {
+        self.skip_to_command();
+        let Some(slot) = self.slots.pop_front() else {
+            return Err(RingError::Cursor { cursor: "tail", value: self.tail, cmdr_size: self.cmdr_size });
+        };
+        let at = self.cmdr_off + self.tail as usize;
+        let flags = if response.read_len.is_some() { uflag::READ_LEN } else { 0 };
+        self.mapping.write(at + entry::CMD_ID, &id.0.to_ne_bytes())?;
+        self.mapping.write(at + entry::UFLAGS, &[flags])?;
+        self.mapping.write(at + entry::RSP_STATUS, &[response.status])?;
+        if let Some(len) = response.read_len {
+            self.mapping.write(at + entry::RSP_READ_LEN, &len.get().to_ne_bytes())?;
+        }
+        if let Some(sense) = response.sense {
+            self.mapping.write(at + entry::RSP_SENSE, sense)?; // all 96: the kernel copies all 96
+        }
+        self.tail = self.after(self.tail, slot.len);
+        self.outstanding -= 1;
+        Ok(())
+    }
+
+    /// Voids a token of before a [`RingError::Reset`], without an answer: the kernel has given its own.
+    pub fn forget(&mut self, token: Token) {
+        let (_, list) = token.discharge();
+        self.reuse(list);
+        self.outstanding = self.outstanding.saturating_sub(1);
+    }
+
+    /// Ids of commands whose tokens were dropped. Each is answered with `response`; returns how many.
+    pub fn answer_lost(&mut self, response: &Response<'_>) -> Result<usize, RingError> {
+        let mut answered = 0;
+        while let Some(id) = self.lost.pop() {
+            self.answer(id, response)?;
+            answered += 1;
+        }
+        Ok(answered)
+    }
+
+    fn reuse(&mut self, list: Vec<IoVec>) {
+        if self.spare.len() < SPARE_LISTS {
+            self.spare.push(list);
+        }
+    }
+
+    /// Publishes all answers since the last call with one Release store, then kicks once (R7). Returns
+    /// whether there was anything to publish.
+    pub fn flush(&mut self) -> Result<bool, RingError> {
+        self.skip_to_command();
+        if self.tail == self.published {
+            return Ok(false);
+        }
+        self.detect_reset()?;
+        self.mapping.store_release(mailbox::CMD_TAIL, self.tail)?;
+        self.published = self.tail;
+        self.doorbell.kick().map_err(RingError::Kick)?;
+        Ok(true)
+    }
+
+    /// Kicks without publishing, for what a predecessor published and had no time to kick for.
+    pub fn kick(&self) -> Result<(), RingError> {
+        self.doorbell.kick().map_err(RingError::Kick)
+    }
+}
+
+/// Iterator over the queued entries; see [`Ring::consume`].
+#[derive(Debug)]
+pub struct Consume<'a> {
+    ring: &'a mut Ring,
+    head: u32,
+}
+
+impl Iterator for Consume<'_> {
+    type Item = Result<Entry, RingError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.ring.next != self.head {
+            match self.ring.consume_one(self.head) {
+                Ok(None) => {}
+                Ok(Some(entry)) => return Some(Ok(entry)),
+                Err(error) => {
+                    self.head = self.ring.next;
+                    return Some(Err(error));
+                }
+            }
+        }
+        None
+    }
+}
