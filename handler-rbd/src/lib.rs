@@ -1,3 +1,26 @@
 //! tcmu-rbd: serves LIO `user:rbd` backstores from RBD images.
+//!
+//! Read `docs/ARCHITECTURE.md` first; modules by level, each using only those below it:
+//!
+//! ```text
+//! serve, cli                 start and end of the process
+//! daemon, service            the set of devices; D-Bus
+//! device, rbd, kernel        one device's thread; librbd; LIO's control surface
+//! lun                        what a command does to this disk
+//! scsi, block, cfgstring     bytes and values; operations on an image
+//! ```
 
 pub mod block;
+pub mod cfgstring;
+pub mod cli;
+pub mod daemon;
+pub mod device;
+pub mod kernel;
+pub mod lock_file;
+pub mod log;
+pub mod lun;
+pub mod rbd;
+pub mod scsi;
+pub mod serve;
+pub mod service;
+pub mod tenure;

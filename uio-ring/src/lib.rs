@@ -6,7 +6,7 @@
 //!                               ^published   ^tail      ^next      ^cmd_head
 //! ```
 //!
-//! The kernel appends entries at `cmd_head`; [`Ring::consume`] copies them out up to there; answers are
+//! The kernel appends entries at `cmd_head`; the iterator [`Ring`] copies them out up to there; answers are
 //! written, in whatever order commands finish, into the oldest slot that is not answered yet
 //! ([`Ring::complete`]); [`Ring::flush`] makes them visible with one store and one kick.
 //!
@@ -45,6 +45,6 @@ pub use doorbell::Doorbell;
 pub use entry::{CDB_MAX, Cdb, Command, Entry, Tmr};
 pub use error::{AttachError, Malformed, RingError};
 pub use mapping::{IoVec, Mapping, OutOfBounds};
-pub use ring::{Consume, Features, Response, Ring};
+pub use ring::{Features, Response, Ring};
 pub use segments::Segments;
 pub use token::{CmdId, Token};

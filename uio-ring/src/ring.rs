@@ -52,6 +52,8 @@ pub struct Ring {
     features: Features,
     cmdr_off: usize,
     cmdr_size: u32,
+    /// Where the kernel was when we last looked.
+    head: u32,
     /// Next entry to consume.
     next: u32,
     /// First entry not answered; everything before it awaits publication.
@@ -70,7 +72,7 @@ impl Ring {
     /// completed by a predecessor that answered in order is consumed again. After a predecessor that
     /// completed out of order the ring must have been reset before (docs/ring.md).
     ///
-    /// Look at the ring once with [`Ring::consume`] before waiting for the doorbell.
+    /// Take the entries that are queued already (the ring is an iterator) before waiting for the doorbell.
     pub fn attach(doorbell: Doorbell, mapping: Mapping) -> Result<Self, AttachError> {
         let version = u16::from_ne_bytes(mapping.read(mailbox::VERSION)?);
         if version != tcmu_sys::MAILBOX_VERSION {
@@ -103,6 +105,7 @@ impl Ring {
             features,
             cmdr_off: cmdr_off as usize,
             cmdr_size,
+            head: tail,
             next: tail,
             tail,
             published: tail,
@@ -125,7 +128,7 @@ impl Ring {
         assert!(self.outstanding == 0, "commands of the old ring are still outstanding");
         let tail = self.mapping.load_acquire(mailbox::CMD_TAIL)?;
         self.check_cursor("cmd_tail", tail)?;
-        (self.next, self.tail, self.published) = (tail, tail, tail);
+        (self.head, self.next, self.tail, self.published) = (tail, tail, tail, tail);
         self.slots.clear();
         while self.lost.pop().is_some() {}
         Ok(())
@@ -146,17 +149,6 @@ impl Ring {
         self.outstanding
     }
 
-    /// The entries queued by now, each copied out and checked. An entry that is not taken from the iterator
-    /// stays on the ring.
-    ///
-    /// After an error nothing more is consumed, and nothing may be published.
-    pub fn consume(&mut self) -> Result<Consume<'_>, RingError> {
-        self.detect_reset()?;
-        let head = self.mapping.load_acquire(mailbox::CMD_HEAD)?; // R2
-        self.check_cursor("cmd_head", head)?;
-        Ok(Consume { ring: self, head })
-    }
-
     fn check_cursor(&self, cursor: &'static str, value: u32) -> Result<(), RingError> {
         if value < self.cmdr_size && value.is_multiple_of(tcmu_sys::OP_ALIGN) {
             Ok(())
@@ -175,10 +167,19 @@ impl Ring {
         }
     }
 
+    /// Looks where the kernel has got to.
+    fn refresh_head(&mut self) -> Result<(), RingError> {
+        self.detect_reset()?;
+        let head = self.mapping.load_acquire(mailbox::CMD_HEAD)?; // R2
+        self.check_cursor("cmd_head", head)?;
+        self.head = head;
+        Ok(())
+    }
+
     /// Reads the entry at `next`, which is not `head`, and moves past it. PAD and unknown entries yield None.
-    fn consume_one(&mut self, head: u32) -> Result<Option<Entry>, RingError> {
+    fn consume(&mut self) -> Result<Option<Entry>, RingError> {
         let at = self.next;
-        let limit = if at < head { head - at } else { self.cmdr_size - at };
+        let limit = if at < self.head { self.head - at } else { self.cmdr_size - at };
         let header = Header::read(&self.mapping, self.cmdr_off, at, limit)?;
         let entry = match header.op {
             op::CMD => {
@@ -288,27 +289,31 @@ impl Ring {
     }
 }
 
-/// Iterator over the queued entries; see [`Ring::consume`].
-#[derive(Debug)]
-pub struct Consume<'a> {
-    ring: &'a mut Ring,
-    head: u32,
-}
-
-impl Iterator for Consume<'_> {
+/// Consumes the queued entries, each copied out and checked. Ends when the ring is empty and goes on when
+/// the kernel has queued more; the kernel's cursor is read once per batch.
+///
+/// After an error nothing more may be consumed or published, but for [`RingError::Reset`], which
+/// [`Ring::rewind`] recovers from.
+impl Iterator for Ring {
     type Item = Result<Entry, RingError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while self.ring.next != self.head {
-            match self.ring.consume_one(self.head) {
+        loop {
+            if self.next == self.head {
+                match self.refresh_head() {
+                    Ok(()) if self.next == self.head => return None,
+                    Ok(()) => {}
+                    Err(error) => return Some(Err(error)),
+                }
+            }
+            match self.consume() {
                 Ok(None) => {}
                 Ok(Some(entry)) => return Some(Ok(entry)),
                 Err(error) => {
-                    self.head = self.ring.next;
+                    self.head = self.next;
                     return Some(Err(error));
                 }
             }
         }
-        None
     }
 }

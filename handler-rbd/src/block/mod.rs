@@ -7,6 +7,7 @@
 
 pub mod completions;
 mod error;
+pub mod memory;
 mod op;
 mod request;
 
@@ -33,6 +34,9 @@ pub trait Backend: Send + Sync {
     /// opened with, exactly once, also when it could not be started.
     fn submit(&self, request: Box<Request>);
 
-    /// The image's numbers, as of opening or of the last resize noticed.
+    /// The image's numbers, as of opening or of the last [`Backend::refresh`].
     fn limits(&self) -> Limits;
+
+    /// Looks at the image's size anew, and says it in bytes. May block.
+    fn refresh(&self) -> Result<u64, BackendError>;
 }

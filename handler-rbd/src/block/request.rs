@@ -30,7 +30,7 @@ pub struct Request {
     /// How it ended; meaningful once the request came back.
     pub result: Result<(), BackendError>,
     /// The device's own mark: which of its commands this belongs to.
-    pub slot: u32,
+    pub slot: usize,
     /// Room for the backend: where storage reports the first difference of a compare.
     pub mismatch: u64,
     /// Room for the backend: a copy of the buffer for operations that need it in one piece.

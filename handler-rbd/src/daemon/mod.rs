@@ -1,0 +1,273 @@
+//! The set of devices: turns kernel events, start and end of the daemon into openings, stops and answers.
+//!
+//! The netlink thread only hands events over; every event is carried out on a thread of its own, so that
+//! one dead cluster delays nobody else, and is answered exactly once, with the errno that is true, within
+//! the open time-out. Nothing here touches the configfs directory of a device that is being removed.
+
+mod adopt;
+mod identity;
+mod open;
+mod registry;
+
+pub use open::SetupError;
+
+use crate::device::{Exit, Handle, Message};
+use crate::kernel::configfs::Backstore;
+use crate::kernel::event::{Change, Event, EventKind};
+use crate::kernel::module::Module;
+use crate::kernel::responder::Responder;
+use crate::kernel::uio::UioDevice;
+use crate::kernel::{DeviceName, Sys};
+use crate::log::Chain;
+use nix::errno::Errno;
+use open::{Shape, SizeRule, Storage};
+use registry::{Departure, Registry, Tenant};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Where images are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StorageKind {
+    /// In RADOS.
+    Rbd,
+    /// In this process's memory: contents die with it. For pricing everything but storage.
+    Memory,
+}
+
+/// What the daemon was started with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The roots of `/sys` and `/dev`.
+    pub sys: Sys,
+    /// A new device whose image is not open after this long is refused.
+    pub open_timeout: Duration,
+    /// How long a stop waits for commands in progress.
+    pub drain_timeout: Duration,
+    /// Where the records for successors are kept.
+    pub run_dir: PathBuf,
+    /// Where images are kept.
+    pub storage: StorageKind,
+}
+
+/// All devices of this host, and how to serve them.
+#[derive(Debug)]
+pub struct Daemon {
+    settings: Settings,
+    registry: Registry,
+}
+
+impl Daemon {
+    /// A daemon without devices.
+    pub fn new(settings: Settings) -> Arc<Self> {
+        Arc::new(Self { settings, registry: Registry::default() })
+    }
+
+    /// Takes an event off the netlink thread's hands. Returns at once.
+    pub fn handle(self: &Arc<Self>, event: Event, responder: Responder) {
+        let daemon = self.clone();
+        // The slot keeps the responder reachable if no thread can be had.
+        let slot = Arc::new(Mutex::new(Some(responder)));
+        let theirs = slot.clone();
+        let name = format!("event-uio{}", event.minor);
+        let work = move || {
+            let Some(responder) = take(&theirs) else { return };
+            match event.kind {
+                EventKind::Added => daemon.added(&event.device, event.minor, responder),
+                EventKind::Removed => responder.done(daemon.removed(&event.device, event.minor)),
+                EventKind::Reconfigured(change) => {
+                    responder.done(daemon.reconfigured(&event.device, event.minor, &change));
+                }
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name(name).spawn(work) {
+            tracing::error!(%error, "no thread to carry out an event with");
+            if let Some(responder) = take(&slot) {
+                responder.done(Err(Errno::EAGAIN));
+            }
+        }
+    }
+
+    /// A device was made: serve it or say why not.
+    fn added(self: &Arc<Self>, device: &DeviceName, minor: u32, responder: Responder) {
+        let Some(tenant) = self.registry.begin(minor) else {
+            tracing::info!(%device, minor, "is served already");
+            return responder.done(Ok(()));
+        };
+        let (tell, opened) = crossbeam_channel::bounded(1);
+        let (daemon, name) = (self.clone(), device.clone());
+        let opener = move || {
+            let result = daemon.open_and_serve(tenant, &name);
+            if result.is_err() {
+                daemon.registry.end(tenant);
+            }
+            let _ = tell.send(result);
+        };
+        if let Err(error) = std::thread::Builder::new().name(format!("open-uio{minor}")).spawn(opener) {
+            tracing::error!(%device, %error, "no thread to open the device with");
+            self.registry.end(tenant);
+            return responder.done(Err(Errno::EAGAIN));
+        }
+        let timeout = self.settings.open_timeout;
+        let result = match opened.recv_timeout(timeout) {
+            Ok(result) => result,
+            Err(_) if self.registry.give_up(tenant) => {
+                tracing::error!(
+                    %device,
+                    config = device.config,
+                    "the image is not open after {} s, giving up: is the cluster reachable and healthy (ceph -s)?",
+                    timeout.as_secs()
+                );
+                return responder.done(Err(Errno::ETIMEDOUT));
+            }
+            // It is past the point of return; only local steps are left, and they are bounded.
+            Err(_) => opened.recv().unwrap_or(Err(SetupError::Thread(Errno::EIO.into()))),
+        };
+        match result {
+            Ok(()) => {
+                tracing::info!(%device, minor, config = device.config, "device added");
+                responder.done(Ok(()));
+            }
+            Err(error) => {
+                tracing::error!(%device, config = device.config, "cannot add the device: {}", Chain(&error));
+                responder.done(Err(error.errno()));
+            }
+        }
+    }
+
+    fn open_and_serve(self: &Arc<Self>, tenant: Tenant, device: &DeviceName) -> Result<(), SetupError> {
+        let storage = Storage::open(&self.settings, device)?;
+        let shape = Shape::read(&Backstore::new(&self.settings.sys, device))?;
+        storage.check_size(device, shape.size, SizeRule::Equal)?;
+        let uio = UioDevice::by_minor(&self.settings.sys, tenant.minor)?;
+        if !self.registry.attach(tenant) {
+            tracing::info!(%device, "is open too late, closing it again");
+            return Ok(()); // nobody listens any more
+        }
+        self.serve(tenant, &uio, shape, storage)
+    }
+
+    /// The last step of every opening: the device is `Attaching`.
+    fn serve(
+        self: &Arc<Self>,
+        tenant: Tenant,
+        uio: &UioDevice,
+        shape: Shape,
+        storage: Storage,
+    ) -> Result<(), SetupError> {
+        let (daemon, device) = (self.clone(), uio.name.clone());
+        let ended = move |exit: &Exit| {
+            daemon.registry.end(tenant);
+            tracing::info!(%device, ?exit, "device closed");
+        };
+        let handle = open::serve(&self.settings, uio, shape, storage, ended)?;
+        self.registry.serve(tenant, handle);
+        Ok(())
+    }
+
+    /// A device is going away: close its image before the answer, so that it can be removed at once.
+    fn removed(&self, device: &DeviceName, minor: u32) -> Result<(), Errno> {
+        match self.registry.depart(minor) {
+            Departure::Unknown => tracing::debug!(%device, minor, "removed, was not served"),
+            Departure::GivenUp => tracing::info!(%device, minor, "removed while its image was being opened"),
+            Departure::Serving(handle) => {
+                handle.send(Message::Stop);
+                if handle.wait(self.settings.drain_timeout) {
+                    tracing::info!(%device, minor, "device removed");
+                } else {
+                    tracing::warn!(%device, minor, "removed, but its image takes long to close");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An attribute is being changed: agree or say why not.
+    fn reconfigured(&self, device: &DeviceName, minor: u32, change: &Change) -> Result<(), Errno> {
+        let Some(handle) = self.registry.serving(minor) else {
+            return Err(Errno::ENODEV);
+        };
+        match change {
+            Change::Size(size) => resize(device, &handle, *size),
+            // targetcli writes every attribute again when it restores; only a change is refused.
+            Change::Config(config) if *config == device.config => Ok(()),
+            Change::WriteCache(false) => Ok(()),
+            Change::Config(_) => {
+                tracing::error!(%device, "dev_config cannot be changed; delete the device and create it anew");
+                Err(Errno::EOPNOTSUPP)
+            }
+            Change::WriteCache(true) | Change::Unknown => Err(Errno::EOPNOTSUPP),
+        }
+    }
+
+    /// Events were lost: whoever waits for an answer is freed with an error, and what exists is looked at
+    /// again. Devices that vanished notice it themselves.
+    pub fn events_lost(self: &Arc<Self>) {
+        tracing::warn!("netlink events were lost; releasing whoever waits and scanning anew");
+        let module = Module::new(&self.settings.sys);
+        if let Err(error) = module.block_netlink(true).and_then(|()| module.reset_netlink()) {
+            tracing::error!("cannot reset the netlink interface: {}", Chain(&error));
+        }
+        self.adopt_all();
+        if let Err(error) = module.block_netlink(false) {
+            tracing::error!("cannot unblock the netlink interface: {}", Chain(&error));
+        }
+    }
+
+    /// Ends all devices: every command that is on a ring is answered, then images are closed.
+    pub fn shut_down(self: &Arc<Self>) {
+        let stops: Vec<_> = self
+            .registry
+            .minors()
+            .into_iter()
+            .filter_map(|minor| {
+                let daemon = self.clone();
+                std::thread::Builder::new()
+                    .name(format!("stop-uio{minor}"))
+                    .spawn(move || daemon.stop(minor))
+                    .ok()
+            })
+            .collect();
+        for stop in stops {
+            let _ = stop.join();
+        }
+    }
+
+    fn stop(&self, minor: u32) {
+        let Departure::Serving(handle) = self.registry.depart(minor) else { return };
+        let uio = UioDevice::by_minor(&self.settings.sys, minor);
+        let backstore = uio.ok().map(|uio| Backstore::new(&self.settings.sys, &uio.name));
+        // New commands get BUSY, which initiators retry, so that the ring runs empty.
+        let blocked = backstore.as_ref().is_some_and(|backstore| backstore.block(true).is_ok());
+        handle.send(Message::Stop);
+        if !handle.wait(self.settings.drain_timeout) {
+            tracing::warn!(
+                minor,
+                "commands are still in progress; the next start fences this client and resets the ring"
+            );
+        }
+        if blocked && let Some(backstore) = backstore {
+            // From here on commands wait on the ring for our successor.
+            let _ = backstore.block(false);
+        }
+    }
+}
+
+/// The administrator has changed `dev_size`: right if the image has as much.
+fn resize(device: &DeviceName, handle: &Handle, size: u64) -> Result<(), Errno> {
+    let image = handle.image_size().map_err(|error| {
+        tracing::error!(%device, "cannot look at the image's size: {error}");
+        Errno::EIO
+    })?;
+    if image < size {
+        tracing::error!(%device, "dev_size={size} refused: the image has {image} bytes, run 'rbd resize' first");
+        return Err(Errno::EINVAL);
+    }
+    tracing::info!(%device, size, "resized");
+    handle.send(Message::Resize(size));
+    Ok(())
+}
+
+fn take(slot: &Mutex<Option<Responder>>) -> Option<Responder> {
+    slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
+}

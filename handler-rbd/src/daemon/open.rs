@@ -1,0 +1,268 @@
+//! From a device's name to a running device thread: storage first, the ring last.
+//!
+//! The order is what keeps the kernel safe: a device that cannot be served is refused before its ring is
+//! ever mapped (an error answer to a mapped device is a kernel oops waiting to happen), and a predecessor's
+//! client is fenced before the first command is read.
+
+use super::{Settings, StorageKind, identity};
+use crate::block::{Backend, memory};
+use crate::cfgstring::{self, CfgError, CfgString};
+use crate::device::{Exit, Handle, Served};
+use crate::kernel::DeviceName;
+use crate::kernel::configfs::Backstore;
+use crate::kernel::file::FileError;
+use crate::kernel::uio::{UioDevice, UioError};
+use crate::log::Chain;
+use crate::lun::{Geometry, LogicalUnit};
+use crate::rbd::{Cluster, ClusterConfig, CommandError, ConnectError, Image, OpenError, ServiceStatus};
+use crate::tenure::Tenure;
+use nix::errno::Errno;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use uio_ring::{AttachError, Doorbell, Mapping, Ring};
+
+/// How long the ring's file may stay busy or absent: a predecessor is being torn down, or udev is late.
+const UIO_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why a device cannot be served. Each is one sentence that names the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The configuration string is malformed.
+    #[error(transparent)]
+    Config(#[from] CfgError),
+    /// The cluster cannot be reached.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The image cannot be opened or used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The process that died cannot be fenced.
+    #[error(
+        "cannot fence {addresses}, the client of the process that died; the user needs the cap mon 'profile rbd'"
+    )]
+    Fence {
+        /// Addresses of the client.
+        addresses: String,
+        /// Why not.
+        source: CommandError,
+    },
+    /// The client's own addresses, or the lock's owner, cannot be asked for.
+    #[error("cannot {action}: {error}")]
+    Ask {
+        /// What was tried.
+        action: &'static str,
+        /// What came of it.
+        error: String,
+    },
+    /// The image is not as large as the device.
+    #[error("the device has {device} bytes and RBD image {image} has {actual}: create it with size={actual}")]
+    Size {
+        /// `pool/image`.
+        image: String,
+        /// Size of the device, in bytes.
+        device: u64,
+        /// Size of the image, in bytes.
+        actual: u64,
+    },
+    /// An attribute cannot be read or written.
+    #[error(transparent)]
+    Attribute(#[from] FileError),
+    /// The predecessor's addresses cannot be read, or ours not be written.
+    #[error("cannot keep the record {} that lets a successor fence this client", path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong with it.
+        source: io::Error,
+    },
+    /// The UIO device cannot be found or opened.
+    #[error(transparent)]
+    Uio(#[from] UioError),
+    /// The UIO device cannot be mapped.
+    #[error("cannot map /dev/uio{minor}")]
+    Map {
+        /// N of `/dev/uioN`.
+        minor: u32,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The ring is not one this program can use.
+    #[error(transparent)]
+    Ring(#[from] AttachError),
+    /// Threads, memory or files are short.
+    #[error("cannot start the device's thread")]
+    Thread(#[source] io::Error),
+}
+
+impl SetupError {
+    /// The errno that the administrator's command fails with.
+    pub fn errno(&self) -> Errno {
+        let of = |error: &io::Error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+        match self {
+            Self::Config(CfgError::Subtype { .. }) => Errno::ENOENT,
+            Self::Uio(UioError::Gone(_)) => Errno::ENODEV,
+            Self::Uio(UioError::Busy { .. }) => Errno::EBUSY,
+            Self::Uio(_) => Errno::EIO,
+            Self::Config(_) | Self::Size { .. } => Errno::EINVAL,
+            Self::Connect(error) => Errno::from_raw(error.errno()),
+            Self::Open(error) => Errno::from_raw(error.errno()),
+            Self::Fence { source, .. } => Errno::from_raw(source.errno),
+            Self::Ask { .. } => Errno::EIO,
+            Self::Attribute(error) => error.errno().map_or(Errno::EIO, Errno::from_raw),
+            Self::Record { source, .. } | Self::Map { source, .. } | Self::Thread(source) => of(source),
+            Self::Ring(_) => Errno::ENOTSUP,
+        }
+    }
+}
+
+/// How the image's size must stand to the device's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SizeRule {
+    /// A new device: anything but equal is the administrator's mistake.
+    Equal,
+    /// A device that was served before: its image may have grown since.
+    AtLeast,
+}
+
+/// An open image. Dropping it closes the image, unless its device is still served, and then erases the
+/// record. The order of the fields is the order of that.
+pub(super) struct Storage {
+    backend: Arc<dyn Backend>,
+    _record: Option<Record>,
+}
+
+/// The record of this client, to be erased once its image is closed.
+struct Record {
+    tenure: Tenure,
+    image: Weak<dyn Backend>,
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if self.image.strong_count() > 0 {
+            tracing::warn!("the image is still in use and closes later; a successor will fence this client");
+        } else if let Err(error) = self.tenure.end() {
+            tracing::warn!(%error, "cannot erase the record of a client that ended in order");
+        }
+    }
+}
+
+impl Storage {
+    /// Opens the image that `name` is configured for and fences whoever served the device before.
+    pub(super) fn open(settings: &Settings, name: &DeviceName) -> Result<Self, SetupError> {
+        let config = cfgstring::parse_dev_config(&name.config)?;
+        for skipped in &config.skipped {
+            tracing::warn!(device = %name, "ignored in the configuration string: {skipped}");
+        }
+        match settings.storage {
+            StorageKind::Rbd => Self::open_image(settings, name, &config),
+            StorageKind::Memory => {
+                let size = Backstore::new(&settings.sys, name).dev_size()?;
+                Ok(Self { backend: Arc::new(memory::Memory::new(size)), _record: None })
+            }
+        }
+    }
+
+    fn open_image(settings: &Settings, name: &DeviceName, config: &CfgString) -> Result<Self, SetupError> {
+        let cluster = Cluster::connect(&ClusterConfig {
+            id: config.id.clone(),
+            conf: config.conf.clone(),
+            op_timeout: config.osd_op_timeout,
+            connect_timeout: settings.open_timeout,
+        })?;
+        let cluster = Arc::new(cluster);
+        let tenure = Tenure::of(&settings.run_dir, name.hba, &name.name);
+        let record = |source| SetupError::Record { path: tenure.path().to_owned(), source };
+        let ask = |action: &'static str, error: &dyn std::error::Error| SetupError::Ask {
+            action,
+            error: error.to_string(),
+        };
+        let predecessor = tenure.predecessor().map_err(record)?;
+        if let Some(addresses) = &predecessor {
+            // Invariant "no late write": a client that died without closing may have writes under way. From
+            // here on the cluster refuses them; our own operations carry the map that says so.
+            tracing::info!(device = %name, addresses, "fencing the client of the process that died");
+            let fence = |source| SetupError::Fence { addresses: addresses.clone(), source };
+            cluster.blocklist(addresses).map_err(fence)?;
+        }
+        let image = Image::open(cluster.clone(), &config.pool, &config.image)?;
+        if let Some(addresses) = &predecessor {
+            image
+                .break_lock_of(addresses)
+                .map_err(|error| ask("break the lock of the process that died", &error))?;
+        }
+        let addresses = cluster.addresses().map_err(|error| ask("learn this client's addresses", &error))?;
+        tenure.begin(&addresses).map_err(record)?;
+        cluster.service_register(&config.pool, &config.image, image.id());
+        cluster.service_status(&ServiceStatus::default());
+        let backend: Arc<dyn Backend> = Arc::new(image);
+        let record = Record { tenure, image: Arc::downgrade(&backend) };
+        Ok(Self { backend, _record: Some(record) })
+    }
+
+    /// Compares the image's size with the device's.
+    pub(super) fn check_size(
+        &self,
+        name: &DeviceName,
+        device: u64,
+        rule: SizeRule,
+    ) -> Result<(), SetupError> {
+        let actual = self.backend.limits().size;
+        if actual == device || (rule == SizeRule::AtLeast && actual > device) {
+            return Ok(());
+        }
+        let image = name.config.clone();
+        Err(SetupError::Size { image, device, actual })
+    }
+}
+
+/// What a device looks like from configfs, read once: none of it changes while the device lives.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    pub(super) size: u64,
+    block_size: u32,
+    max_sectors: u32,
+}
+
+impl Shape {
+    pub(super) fn read(backstore: &Backstore) -> Result<Self, SetupError> {
+        Ok(Self {
+            size: backstore.dev_size()?,
+            block_size: backstore.block_size()?,
+            max_sectors: backstore.max_sectors()?,
+        })
+    }
+}
+
+/// Maps the ring and starts the device's thread. `ended` runs on that thread after ring and image are closed.
+pub(super) fn serve(
+    settings: &Settings,
+    uio: &UioDevice,
+    shape: Shape,
+    storage: Storage,
+    ended: impl FnOnce(&Exit) + Send + 'static,
+) -> Result<Handle, SetupError> {
+    let minor = uio.minor;
+    let file = uio.open(UIO_PATIENCE)?;
+    let mapping = Mapping::new(&file, uio.map_size).map_err(|source| SetupError::Map { minor, source })?;
+    let ring = Ring::attach(Doorbell::new(file), mapping)?;
+    let limits = storage.backend.limits();
+    let lun = LogicalUnit::new(Geometry {
+        block_size: shape.block_size,
+        size: shape.size,
+        max_sectors: shape.max_sectors,
+        limits,
+    });
+    let backstore = Backstore::new(&settings.sys, &uio.name);
+    let config = uio.name.config.clone();
+    let identity = move || identity::read(&backstore, &config).map_err(|error| Chain(&error).to_string());
+    let served = Served::new(ring, lun, storage.backend.clone(), Arc::new(identity))
+        .map_err(|errno| SetupError::Thread(errno.into()))?;
+    let ended = move |exit: &Exit| {
+        drop(storage);
+        ended(exit);
+    };
+    Handle::spawn(&format!("uio{minor}"), served, ended).map_err(SetupError::Thread)
+}

@@ -1,0 +1,71 @@
+//! Commands that wait for what only configfs knows: the unit serial number and the target port.
+//!
+//! The serial is written after the device was enabled, ports and their groups change at any time, so they
+//! are read for every INQUIRY that shows them. Reading may block for as long as configfs likes; the ring
+//! thread must not. So a thread is started per fetch, at most one at a time, and answers by message.
+
+use super::Message;
+use crate::scsi::Command;
+use crate::scsi::identity::Identity;
+use std::time::{Duration, Instant};
+use uio_ring::Token;
+
+/// How long a command waits for configfs before it is answered BUSY, which the initiator retries.
+const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// A command that waits.
+#[derive(Debug)]
+pub(super) struct Parked {
+    pub(super) command: Command,
+    pub(super) token: Token,
+    since: Instant,
+}
+
+/// The commands that wait, and the fetch they wait for.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    parked: Vec<Parked>,
+    fetching: bool,
+}
+
+impl Waiting {
+    /// Lets a command wait; `fetch` is started unless one is under way.
+    pub(super) fn park(&mut self, command: Command, token: Token, fetch: impl FnOnce()) {
+        self.parked.push(Parked { command, token, since: Instant::now() });
+        if !self.fetching {
+            self.fetching = true;
+            fetch();
+        }
+    }
+
+    /// The fetch is over: everything that waited, to be carried out now.
+    pub(super) fn fetched(&mut self) -> Vec<Parked> {
+        self.fetching = false;
+        std::mem::take(&mut self.parked)
+    }
+
+    /// Commands that have waited too long.
+    pub(super) fn overdue(&mut self) -> Vec<Parked> {
+        let (overdue, parked) =
+            std::mem::take(&mut self.parked).into_iter().partition(|p| p.since.elapsed() >= PATIENCE);
+        self.parked = parked;
+        overdue
+    }
+
+    /// How long the loop may sleep without missing that.
+    pub(super) fn timeout(&self) -> Option<Duration> {
+        let oldest = self.parked.iter().map(|p| p.since).min()?;
+        Some(PATIENCE.saturating_sub(oldest.elapsed()))
+    }
+}
+
+/// Starts a fetch on a thread of its own.
+pub(super) fn fetch(
+    source: std::sync::Arc<dyn Fn() -> Result<Identity, String> + Send + Sync>,
+    answer: impl FnOnce(Message) + Send + 'static,
+) {
+    let run = move || answer(Message::Identity(source()));
+    if let Err(error) = std::thread::Builder::new().name("identity".into()).spawn(run) {
+        tracing::warn!(%error, "cannot start a thread to read the identity; the command will be answered BUSY");
+    }
+}

@@ -1,0 +1,94 @@
+//! One device is one thread: it owns the ring, the logical unit and the commands in progress.
+//!
+//! ```text
+//!   kernel -> Ring::next() -> Command{cdb, token}
+//!                               | scsi::decode, LogicalUnit::start --- done at once -----.
+//!                               v a job                                                  |
+//!                          Backend::submit(request with the token) ... storage's threads |
+//!                               |                                                        |
+//!   completion queue -> LogicalUnit::resume --- done -----------------------------------.|
+//!                                                                                        v
+//!   kernel <- Ring::flush() (one store, one kick per round) <- Ring::complete(token, answer)
+//! ```
+//!
+//! Nothing in the loop blocks but its own sleep: no configfs, no lock call, no log above debug per command,
+//! no allocation for a READ or WRITE in steady state. What needs configfs (the identity pages) is fetched by
+//! a thread of its own while the command waits here.
+
+mod identity;
+mod ring_loop;
+
+pub use ring_loop::{Exit, IdentitySource, Served};
+
+use crate::block::completions::Waker;
+use crate::block::{Backend, BackendError, ErrorKind};
+use crate::scsi::identity::Identity;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// What others may ask of a device's thread.
+#[derive(Debug)]
+pub enum Message {
+    /// The identity pages' contents, as asked for.
+    Identity(Result<Identity, String>),
+    /// The size changed, to so many bytes.
+    Resize(u64),
+    /// Complete what is on the ring and what is in progress, then end.
+    Stop,
+}
+
+/// A running device's thread, as its owner sees it.
+pub struct Handle {
+    inbox: Sender<Message>,
+    waker: Arc<Waker>,
+    /// Weak: the device's thread decides when the image closes.
+    image: Weak<dyn Backend>,
+    /// Closed, never sent on, when the thread has ended.
+    ended: Receiver<Infallible>,
+}
+
+impl Handle {
+    /// Runs `served` on a thread of its own. When it has ended and its ring is closed, `ended` runs on that
+    /// thread, to close the image; only then does [`Handle::wait`] return.
+    pub fn spawn(
+        name: &str,
+        served: Served,
+        ended: impl FnOnce(&Exit) + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let (inbox, waker, image) = served.address();
+        let (alive, has_ended) = crossbeam_channel::bounded(0);
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let _alive = alive;
+            ended(&served.run());
+        })?;
+        Ok(Self { inbox, waker, image, ended: has_ended })
+    }
+
+    /// Sends a message; one to a device that has ended is void.
+    pub fn send(&self, message: Message) {
+        let _ = self.inbox.send(message);
+        self.waker.wake();
+    }
+
+    /// The image's size, looked at anew, in bytes. May block.
+    pub fn image_size(&self) -> Result<u64, BackendError> {
+        match self.image.upgrade() {
+            Some(image) => image.refresh(),
+            None => Err(BackendError::new(ErrorKind::Gone)),
+        }
+    }
+
+    /// Waits until the device has ended and its image is closed, at most `patience`; whether it has.
+    pub fn wait(&self, patience: Duration) -> bool {
+        !matches!(self.ended.recv_timeout(patience), Err(RecvTimeoutError::Timeout))
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
+    }
+}

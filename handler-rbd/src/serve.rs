@@ -1,0 +1,122 @@
+//! `tcmu-rbd serve`: start in the order the kernel and the tools rely on, run, end in order.
+
+use crate::cli::{Level, Serve, Storage};
+use crate::daemon::{Daemon, Settings, StorageKind};
+use crate::kernel::Sys;
+use crate::kernel::module::Module;
+use crate::kernel::netlink::TcmuNetlink;
+use crate::kernel::netlink_thread::NetlinkThread;
+use crate::lock_file::LockFile;
+use crate::log::{self, Chain, LogFile};
+use crate::service::dbus::Service;
+use anyhow::Context;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::sync::Arc;
+use tracing::level_filters::LevelFilter;
+
+/// Log file in the log directory: the incumbent's name, which logrotate and operators know.
+const LOG_FILE: &str = "tcmu-runner.log";
+
+/// Runs the daemon until it is told to stop.
+pub fn serve(options: &Serve) -> anyhow::Result<()> {
+    // Before any thread exists, librados' among them: they inherit the mask, so only we see these.
+    let signals = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect::<SigSet>();
+    signals.thread_block().context("cannot block signals")?;
+    let signals =
+        SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC).context("cannot listen to signals")?;
+
+    let log_file = start_log(options);
+    let _lock = LockFile::acquire(&options.lock_file)?;
+    let sys = Sys::host();
+    let module = Module::new(&sys);
+    module.load()?;
+
+    // First of all the name, so that targetcli finds an answer whatever the images do.
+    let _service = match Service::start() {
+        Ok(service) => Some(service),
+        Err(error) => {
+            tracing::info!("serving without D-Bus, so targetcli will not list user:rbd: {}", Chain(&error));
+            None
+        }
+    };
+    let daemon = Daemon::new(Settings {
+        sys,
+        open_timeout: options.open_timeout,
+        drain_timeout: options.drain_timeout,
+        run_dir: options.run_dir.clone(),
+        storage: match options.storage {
+            Storage::Rbd => StorageKind::Rbd,
+            Storage::Memory => StorageKind::Memory,
+        },
+    });
+    let netlink = start_netlink(&module, &daemon)?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "serving user:rbd");
+
+    run(&signals, log_file.as_ref())?;
+
+    daemon.shut_down();
+    netlink.stop();
+    // Later creations would wait for an answer that nobody gives.
+    if let Err(error) = TcmuNetlink::connect().and_then(|link| link.set_features(false)) {
+        tracing::warn!("the kernel still expects a daemon to answer it: {}", Chain(&error));
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn start_log(options: &Serve) -> Option<LogFile> {
+    let level = match options.log_level {
+        Level::Error => LevelFilter::ERROR,
+        Level::Warn => LevelFilter::WARN,
+        Level::Info => LevelFilter::INFO,
+        Level::Debug => LevelFilter::DEBUG,
+    };
+    let path = options.log_dir.join(LOG_FILE);
+    let file = LogFile::open(&path);
+    log::init(level, file.as_ref().ok().cloned());
+    match file {
+        Ok(file) => Some(file),
+        Err(error) => {
+            tracing::warn!("logging to standard error only, cannot open {}: {error}", path.display());
+            None
+        }
+    }
+}
+
+/// Releases whoever waits for a predecessor's answer, then listens, then takes on what exists; while that
+/// is being found out the kernel refuses changes with EAGAIN.
+fn start_netlink(module: &Module, daemon: &Arc<Daemon>) -> anyhow::Result<NetlinkThread> {
+    module.block_netlink(true)?;
+    let started = module.reset_netlink().map_err(anyhow::Error::from).and_then(|()| {
+        let link = TcmuNetlink::connect()?;
+        link.set_features(true)?;
+        let (handler, lost) = (daemon.clone(), daemon.clone());
+        let thread = NetlinkThread::spawn(
+            link,
+            move |event, responder| handler.handle(event, responder),
+            move || lost.events_lost(),
+        )?;
+        daemon.adopt_all();
+        Ok(thread)
+    });
+    module.block_netlink(false)?;
+    started
+}
+
+/// Waits for signals; returns on the one that ends us.
+fn run(signals: &SignalFd, log_file: Option<&LogFile>) -> anyhow::Result<()> {
+    loop {
+        let Some(signal) = signals.read_signal().context("cannot read signals")? else { continue };
+        if signal.ssi_signo != Signal::SIGHUP as u32 {
+            tracing::info!(signal = signal.ssi_signo, "stopping");
+            return Ok(());
+        }
+        if let Some(file) = log_file {
+            match file.reopen() {
+                Ok(()) => tracing::info!("log file reopened"),
+                Err(error) => tracing::error!(%error, "cannot reopen the log file; the old one stays in use"),
+            }
+        }
+    }
+}
