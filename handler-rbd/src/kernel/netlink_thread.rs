@@ -1,0 +1,211 @@
+//! The thread that hears the kernel's events.
+//!
+//! Nothing else runs on it, so no device's slowness delays another's events. The handler must hand
+//! slow work elsewhere and return; it gets each event once, with the duty to answer it. A handler
+//! that panics costs its event an EIO and nothing more. When events were lost, or one cannot be
+//! answered, `on_lost` is called: somebody in the kernel may wait for ever, and only
+//! `block_netlink`, `reset_netlink` and a new scan of the devices help.
+
+use super::event::{Event, EventError};
+use super::netlink::{NetlinkError, Received, TcmuNetlink};
+use super::responder::{Answers, Responder};
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+const STOP: u64 = 0;
+const EVENTS: u64 = 1;
+
+/// Handle of the thread; dropping it stops the thread.
+#[derive(Debug)]
+pub struct NetlinkThread {
+    stop: Arc<EventFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl NetlinkThread {
+    /// Joins the event group and starts the thread.
+    pub fn spawn<H, L>(link: TcmuNetlink, handler: H, on_lost: L) -> Result<Self, NetlinkError>
+    where
+        H: FnMut(Event, Responder) + Send + 'static,
+        L: FnMut() + Send + 'static,
+    {
+        link.join()?;
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let stop = Arc::new(EventFd::from_flags(flags).map_err(|errno| failed("make a way to stop", errno))?);
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
+            .and_then(|epoll| {
+                epoll.add(&*stop, EpollEvent::new(EpollFlags::EPOLLIN, STOP))?;
+                epoll.add(&link, EpollEvent::new(EpollFlags::EPOLLIN, EVENTS))?;
+                Ok(epoll)
+            })
+            .map_err(|errno| failed("poll", errno))?;
+        let answers = link.answers();
+        let mut dispatch = Dispatch { answers, handler, on_lost };
+        let thread = std::thread::Builder::new()
+            .name("netlink".to_owned())
+            .spawn(move || listen(link, &epoll, &mut dispatch))
+            .map_err(|source| NetlinkError::Socket { action: "start a thread for", source })?;
+        Ok(NetlinkThread { stop, thread: Some(thread) })
+    }
+
+    /// Stops the thread and waits for its end. Answers that are still owed can be given afterwards.
+    pub fn stop(self) {}
+}
+
+impl Drop for NetlinkThread {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop.write(1) {
+            tracing::error!(%error, "cannot stop the netlink thread");
+            return;
+        }
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the netlink thread panicked");
+        }
+    }
+}
+
+/// Runs until it is told to stop.
+fn listen<H, L>(mut link: TcmuNetlink, epoll: &Epoll, dispatch: &mut Dispatch<H, L>)
+where
+    H: FnMut(Event, Responder),
+    L: FnMut(),
+{
+    let mut ready = [EpollEvent::empty(); 2];
+    loop {
+        let count = match epoll.wait(&mut ready, EpollTimeout::NONE) {
+            Ok(count) => count,
+            Err(Errno::EINTR) => continue,
+            Err(error) => {
+                tracing::error!(%error, "cannot poll the netlink socket; events are no longer heard");
+                return;
+            }
+        };
+        if ready[..count].iter().any(|event| event.data() == STOP) {
+            return;
+        }
+        // Level-triggered: what a receive leaves comes back with the next wait.
+        match link.recv() {
+            Ok(received) => dispatch.received(received),
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "cannot receive events");
+                dispatch.lost();
+                std::thread::sleep(std::time::Duration::from_secs(1));
+            }
+        }
+    }
+}
+
+/// What is done with events.
+#[derive(Debug)]
+struct Dispatch<H, L> {
+    answers: Arc<dyn Answers>,
+    handler: H,
+    on_lost: L,
+}
+
+impl<H: FnMut(Event, Responder), L: FnMut()> Dispatch<H, L> {
+    fn received(&mut self, received: Received) {
+        match received {
+            Received::WouldBlock => {}
+            Received::Overrun => {
+                tracing::error!("the kernel's events came faster than they were heard; some are lost");
+                self.lost();
+            }
+            Received::Events(events) => events.into_iter().for_each(|event| match event {
+                Ok(event) => self.event(event),
+                Err(error) => self.broken(&error),
+            }),
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        let responder = Responder::new(&event, self.answers.clone());
+        let device = event.device.to_string();
+        let handler = &mut self.handler;
+        if catch_unwind(AssertUnwindSafe(|| handler(event, responder))).is_err() {
+            tracing::error!(device, "the handler of an event panicked");
+        }
+    }
+
+    fn broken(&mut self, error: &EventError) {
+        tracing::error!(error = error as &dyn std::error::Error, "an event cannot be understood");
+        let answered =
+            error.owed.map(|owed| self.answers.answer(owed.done, owed.device_id, Err(Errno::EINVAL)));
+        match answered {
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "and cannot be answered");
+            }
+            None => self.lost(),
+        }
+    }
+
+    fn lost(&mut self) {
+        let on_lost = &mut self.on_lost;
+        if catch_unwind(AssertUnwindSafe(on_lost)).is_err() {
+            tracing::error!("the handler of lost events panicked");
+        }
+    }
+}
+
+fn failed(action: &'static str, errno: Errno) -> NetlinkError {
+    NetlinkError::Socket { action, source: io::Error::from(errno) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::DeviceName;
+    use crate::kernel::event::{DeviceId, Done, EventKind, Fault, Owed};
+    use crate::kernel::responder::tests::Notebook;
+
+    fn event(device_id: u32) -> Event {
+        let device = DeviceName { hba: 0, name: "d".into(), config: "rbd/p/i".into() };
+        Event { kind: EventKind::Added, device, minor: 3, device_id: DeviceId(device_id) }
+    }
+
+    #[test]
+    fn each_event_is_answered_even_if_the_handler_panics() {
+        let notebook = Arc::new(Notebook::default());
+        let handler = |event: Event, responder: Responder| {
+            assert_ne!(event.device_id, DeviceId(2), "on purpose");
+            responder.done(Ok(()));
+        };
+        let mut dispatch = Dispatch { answers: notebook.clone(), handler, on_lost: || {} };
+
+        dispatch.received(Received::Events(vec![Ok(event(1)), Ok(event(2)), Ok(event(3))]));
+
+        assert_eq!(
+            *notebook.0.lock().unwrap(),
+            [
+                (Done::Added, DeviceId(1), Ok(())),
+                (Done::Added, DeviceId(2), Err(Errno::EIO)),
+                (Done::Added, DeviceId(3), Ok(())),
+            ]
+        );
+    }
+
+    #[test]
+    fn broken_events_are_answered_or_reported_as_lost() {
+        let notebook = Arc::new(Notebook::default());
+        let mut lost = 0;
+        let on_lost = || lost += 1;
+        let mut dispatch = Dispatch { answers: notebook.clone(), handler: |_, _| {}, on_lost };
+
+        let owed = Owed { done: Done::Removed, device_id: DeviceId(9) };
+        dispatch.received(Received::Events(vec![
+            Err(EventError { owed: Some(owed), fault: Fault::Truncated }),
+            Err(EventError { owed: None, fault: Fault::Truncated }),
+        ]));
+        dispatch.received(Received::Overrun);
+        dispatch.received(Received::WouldBlock);
+
+        assert_eq!(*notebook.0.lock().unwrap(), [(Done::Removed, DeviceId(9), Err(Errno::EINVAL))]);
+        assert_eq!(lost, 2);
+    }
+}

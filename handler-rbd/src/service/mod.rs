@@ -1,0 +1,3 @@
+//! What the daemon offers to tools on its host.
+
+pub mod dbus;
