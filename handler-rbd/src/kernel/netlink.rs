@@ -117,13 +117,9 @@ impl TcmuNetlink {
         self.events.add_membership(self.group).map_err(failed("join the group with"))
     }
 
-    /// Tells the kernel whether events are answered from now on. It remembers this for the module,
-    /// not for this process.
+    /// Tells the kernel whether events are answered from now on: see [`Requests::set_features`].
     pub fn set_features(&self, answers_events: bool) -> Result<(), NetlinkError> {
-        let value = vec![u8::from(answers_events)];
-        let attributes = vec![DefaultNla::new(attr::SUPP_KERN_CMD_REPLY, value)];
-        let message = Message { command: cmd::SET_FEATURES, version: VERSION, attributes };
-        self.requests.transact("SET_FEATURES", message).map(drop)
+        self.requests.set_features(answers_events)
     }
 
     /// Receives without waiting.
@@ -151,8 +147,8 @@ impl TcmuNetlink {
         self.requests.answer(done, device_id, status)
     }
 
-    /// The way to the kernel for answers.
-    pub fn answers(&self) -> Arc<dyn Answers> {
+    /// The way to the kernel for requests and answers.
+    pub fn requests(&self) -> Arc<Requests> {
         self.requests.clone()
     }
 }
@@ -204,6 +200,15 @@ impl Requests {
         let groups = attribute(attributes, CTRL_ATTR_MCAST_GROUPS).unwrap_or_default();
         requests.groups = event::attributes(groups).flatten().filter_map(|(_, found)| group(found)).collect();
         Ok(requests)
+    }
+
+    /// Tells the kernel whether events are answered from now on. It remembers this for the module,
+    /// not for this process: while it is set and nobody listens, `enable` waits for ever.
+    pub fn set_features(&self, answers_events: bool) -> Result<(), NetlinkError> {
+        let value = vec![u8::from(answers_events)];
+        let attributes = vec![DefaultNla::new(attr::SUPP_KERN_CMD_REPLY, value)];
+        let message = Message { command: cmd::SET_FEATURES, version: VERSION, attributes };
+        self.transact("SET_FEATURES", message).map(drop)
     }
 
     /// Sends a request and gives the payload that came before the acknowledgement, if any did.

@@ -16,9 +16,12 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 const STOP: u64 = 0;
 const EVENTS: u64 = 1;
+/// Between attempts to receive on a socket that fails.
+const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Handle of the thread; dropping it stops the thread.
 #[derive(Debug)]
@@ -44,7 +47,7 @@ impl NetlinkThread {
                 Ok(epoll)
             })
             .map_err(|errno| failed("poll", errno))?;
-        let answers = link.answers();
+        let answers = link.requests();
         let mut dispatch = Dispatch { answers, handler, on_lost };
         let thread = std::thread::Builder::new()
             .name("netlink".to_owned())
@@ -88,13 +91,32 @@ where
         if ready[..count].iter().any(|event| event.data() == STOP) {
             return;
         }
-        // Level-triggered: what a receive leaves comes back with the next wait.
+        if drain(&mut link, dispatch) {
+            dispatch.lost();
+        }
+    }
+}
+
+/// Receives all there is, and says whether events were lost. The kernel reports the next loss only
+/// after the queue has been empty, so `on_lost` must not run before.
+fn drain<H, L>(link: &mut TcmuNetlink, dispatch: &mut Dispatch<H, L>) -> bool
+where
+    H: FnMut(Event, Responder),
+    L: FnMut(),
+{
+    let mut lost = false;
+    loop {
         match link.recv() {
-            Ok(received) => dispatch.received(received),
+            Ok(Received::Events(events)) => lost |= dispatch.events(events),
+            Ok(Received::Overrun) => {
+                tracing::error!("the kernel's events came faster than they were heard; some are lost");
+                lost = true;
+            }
+            Ok(Received::WouldBlock) => return lost,
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "cannot receive events");
-                dispatch.lost();
-                std::thread::sleep(std::time::Duration::from_secs(1));
+                std::thread::sleep(FAILURE_PAUSE);
+                return true;
             }
         }
     }
@@ -109,18 +131,16 @@ struct Dispatch<H, L> {
 }
 
 impl<H: FnMut(Event, Responder), L: FnMut()> Dispatch<H, L> {
-    fn received(&mut self, received: Received) {
-        match received {
-            Received::WouldBlock => {}
-            Received::Overrun => {
-                tracing::error!("the kernel's events came faster than they were heard; some are lost");
-                self.lost();
-            }
-            Received::Events(events) => events.into_iter().for_each(|event| match event {
+    /// Hands events on, and says whether one of them cannot be answered.
+    fn events(&mut self, events: Vec<Result<Event, EventError>>) -> bool {
+        let mut lost = false;
+        for event in events {
+            match event {
                 Ok(event) => self.event(event),
-                Err(error) => self.broken(&error),
-            }),
+                Err(error) => lost |= !self.refuse(&error),
+            }
         }
+        lost
     }
 
     fn event(&mut self, event: Event) {
@@ -132,17 +152,15 @@ impl<H: FnMut(Event, Responder), L: FnMut()> Dispatch<H, L> {
         }
     }
 
-    fn broken(&mut self, error: &EventError) {
+    /// Answers an event that cannot be understood; `false` if it says not whom to answer.
+    fn refuse(&mut self, error: &EventError) -> bool {
         tracing::error!(error = error as &dyn std::error::Error, "an event cannot be understood");
-        let answered =
-            error.owed.map(|owed| self.answers.answer(owed.done, owed.device_id, Err(Errno::EINVAL)));
-        match answered {
-            Some(Ok(())) => {}
-            Some(Err(error)) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "and cannot be answered");
-            }
-            None => self.lost(),
+        let Some(owed) = error.owed else { return false };
+        let answered = self.answers.answer(owed.done, owed.device_id, Err(Errno::EINVAL));
+        if let Err(error) = answered {
+            tracing::error!(error = &error as &dyn std::error::Error, "and cannot be answered");
         }
+        true
     }
 
     fn lost(&mut self) {
@@ -178,7 +196,9 @@ mod tests {
         };
         let mut dispatch = Dispatch { answers: notebook.clone(), handler, on_lost: || {} };
 
-        dispatch.received(Received::Events(vec![Ok(event(1)), Ok(event(2)), Ok(event(3))]));
+        let lost = dispatch.events(vec![Ok(event(1)), Ok(event(2)), Ok(event(3))]);
+
+        assert!(!lost);
 
         assert_eq!(
             *notebook.0.lock().unwrap(),
@@ -193,19 +213,13 @@ mod tests {
     #[test]
     fn broken_events_are_answered_or_reported_as_lost() {
         let notebook = Arc::new(Notebook::default());
-        let mut lost = 0;
-        let on_lost = || lost += 1;
-        let mut dispatch = Dispatch { answers: notebook.clone(), handler: |_, _| {}, on_lost };
+        let mut dispatch = Dispatch { answers: notebook.clone(), handler: |_, _| {}, on_lost: || {} };
+        let broken = |owed| vec![Err(EventError { owed, fault: Fault::Truncated })];
 
-        let owed = Owed { done: Done::Removed, device_id: DeviceId(9) };
-        dispatch.received(Received::Events(vec![
-            Err(EventError { owed: Some(owed), fault: Fault::Truncated }),
-            Err(EventError { owed: None, fault: Fault::Truncated }),
-        ]));
-        dispatch.received(Received::Overrun);
-        dispatch.received(Received::WouldBlock);
+        let answerable = Owed { done: Done::Removed, device_id: DeviceId(9) };
+        assert!(!dispatch.events(broken(Some(answerable))));
+        assert!(dispatch.events(broken(None)));
 
         assert_eq!(*notebook.0.lock().unwrap(), [(Done::Removed, DeviceId(9), Err(Errno::EINVAL))]);
-        assert_eq!(lost, 2);
     }
 }

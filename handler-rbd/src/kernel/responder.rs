@@ -90,9 +90,11 @@ pub(super) mod tests {
     use crate::kernel::event::EventKind;
     use std::sync::Mutex;
 
+    type Answer = (Done, DeviceId, Result<(), Errno>);
+
     /// Writes answers down.
     #[derive(Debug, Default)]
-    pub(crate) struct Notebook(pub(crate) Mutex<Vec<(Done, DeviceId, Result<(), Errno>)>>);
+    pub(crate) struct Notebook(pub(crate) Mutex<Vec<Answer>>);
 
     impl Answers for Notebook {
         fn answer(

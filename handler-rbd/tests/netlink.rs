@@ -1,0 +1,293 @@
+//! The netlink client against a kernel: families that every kernel has, and, where it has one,
+//! TCM-USER itself.
+
+#![allow(clippy::unwrap_used)]
+
+use handler_rbd::kernel::Sys;
+use handler_rbd::kernel::alua::AccessType;
+use handler_rbd::kernel::configfs::{Backstore, ResetKind};
+use handler_rbd::kernel::event::{Change, Done, Event, EventKind};
+use handler_rbd::kernel::module::Module;
+use handler_rbd::kernel::netlink::{NetlinkError, Received, TcmuNetlink};
+use handler_rbd::kernel::netlink_thread::NetlinkThread;
+use handler_rbd::kernel::responder::{Answers, Responder};
+use handler_rbd::kernel::uio::{self, UioDevice, UioError};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_GENERIC};
+use nix::errno::Errno;
+use nix::sys::socket::{NetlinkAddr, getsockname, getsockopt, sockopt};
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Multicast group "notify" of the family "nlctrl" has the fixed number 16 (`GENL_ID_CTRL`).
+const NOTIFY: u32 = 1 << (16 - 1);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn connect() -> TcmuNetlink {
+    TcmuNetlink::connect_to("nlctrl", "notify").unwrap()
+}
+
+/// A message as an impostor would send it: an event's form, but not from the kernel.
+fn send(sender: &Socket, to: &SocketAddr, length: usize) {
+    let mut bytes = vec![0; length];
+    bytes[..4].copy_from_slice(&u32::try_from(length).unwrap().to_ne_bytes());
+    bytes[4..6].copy_from_slice(&16u16.to_ne_bytes());
+    bytes[16] = 1;
+    sender.send_to(&bytes, to, 0).unwrap();
+}
+
+#[test]
+fn finds_a_family_and_its_group() {
+    let mut netlink = connect();
+    netlink.join().unwrap();
+    assert!(matches!(netlink.recv().unwrap(), Received::WouldBlock));
+}
+
+#[test]
+fn a_missing_family_names_the_remedy() {
+    let error = TcmuNetlink::connect_to("TCM-NONE", "config").unwrap_err();
+    assert!(matches!(error, NetlinkError::NoFamily(_)), "{error}");
+    assert_eq!(
+        error.to_string(),
+        "the kernel has no generic netlink family TCM-NONE; load it with `modprobe target_core_user`"
+    );
+}
+
+#[test]
+fn a_missing_group_is_an_error() {
+    let error = TcmuNetlink::connect_to("nlctrl", "config").unwrap_err();
+    assert_eq!(error.to_string(), "the generic netlink family nlctrl has no multicast group config");
+}
+
+#[test]
+fn a_refusal_is_not_lost() {
+    // The family nlctrl has no command 7, which is SET_FEATURES.
+    let error = connect().set_features(true).unwrap_err();
+    assert!(matches!(error, NetlinkError::Refused { request: "SET_FEATURES", .. }), "{error}");
+}
+
+#[test]
+fn the_thread_stops() {
+    NetlinkThread::spawn(connect(), |_, _| {}, || {}).unwrap().stop();
+}
+
+#[test]
+#[ignore = "needs CAP_NET_ADMIN"]
+fn the_buffer_is_large() {
+    let netlink = connect();
+    // The kernel doubles what it is given, to account for its own overhead.
+    assert_eq!(getsockopt(&netlink.as_fd(), sockopt::RcvBuf).unwrap(), 16 << 20);
+}
+
+#[test]
+#[ignore = "needs CAP_NET_ADMIN"]
+fn messages_that_are_not_the_kernels_are_dropped() {
+    let mut netlink = connect();
+    let address: NetlinkAddr = getsockname(netlink.as_fd().as_raw_fd()).unwrap();
+    let sender = Socket::new(NETLINK_GENERIC).unwrap();
+
+    send(&sender, &SocketAddr::new(address.pid(), 0), 64);
+
+    let Received::Events(events) = netlink.recv().unwrap() else { panic!("no datagram") };
+    assert!(events.is_empty(), "{events:?}");
+    assert!(matches!(netlink.recv().unwrap(), Received::WouldBlock));
+}
+
+/// Sends more than the buffer holds to everybody in the group.
+fn flood(sender: &Socket) {
+    for _ in 0..200 {
+        send(sender, &SocketAddr::new(0, NOTIFY), 100_000);
+    }
+}
+
+#[test]
+#[ignore = "needs CAP_NET_ADMIN"]
+fn an_overrun_is_reported() {
+    let mut netlink = connect();
+    netlink.join().unwrap();
+    flood(&Socket::new(NETLINK_GENERIC).unwrap());
+
+    assert!(matches!(netlink.recv().unwrap(), Received::Overrun));
+    // What did fit is still there.
+    assert!(matches!(netlink.recv().unwrap(), Received::Events(_)));
+}
+
+#[test]
+#[ignore = "needs CAP_NET_ADMIN"]
+fn the_thread_reports_each_overrun_with_an_empty_queue() {
+    let (lost, heard) = mpsc::channel();
+    let thread = NetlinkThread::spawn(connect(), |_, _| {}, move || lost.send(()).unwrap()).unwrap();
+    let sender = Socket::new(NETLINK_GENERIC).unwrap();
+
+    // If the callback came before the queue was empty, the kernel would not report the next loss.
+    let mut reports = 0;
+    let deadline = Instant::now() + PATIENCE;
+    while reports < 3 && Instant::now() < deadline {
+        flood(&sender);
+        reports += heard.try_iter().count();
+    }
+    thread.stop();
+    assert!(reports >= 3, "{reports}");
+}
+
+/// An administrator's command, which waits for the daemon's answer.
+fn administrator<T: Send + 'static>(command: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    std::thread::spawn(command)
+}
+
+fn echo(path: PathBuf, text: &'static str) -> JoinHandle<io::Result<()>> {
+    administrator(move || fs::write(path, text))
+}
+
+fn errno(command: JoinHandle<io::Result<()>>) -> Option<i32> {
+    command.join().unwrap().unwrap_err().raw_os_error()
+}
+
+/// The whole life of a backstore, with a kernel that has TCMU and iSCSI. It must have no other
+/// daemon, and configfs must be mounted.
+#[test]
+#[ignore = "needs a kernel with target_core_user"]
+fn the_life_of_a_backstore() {
+    let sys = Sys::host();
+    let module = Module::new(&sys);
+    module.load().unwrap();
+    module.block_netlink(true).unwrap();
+    module.reset_netlink().unwrap();
+    let netlink = TcmuNetlink::connect().unwrap();
+    let requests = netlink.requests();
+    requests.set_features(true).unwrap();
+    let (sender, events) = mpsc::channel();
+    let handler = move |event: Event, responder| sender.send((event, responder)).unwrap();
+    let thread = NetlinkThread::spawn(netlink, handler, || panic!("lost events")).unwrap();
+    module.block_netlink(false).unwrap();
+    let next = || -> (Event, Responder) { events.recv_timeout(PATIENCE).unwrap() };
+
+    let target = PathBuf::from("/sys/kernel/config/target");
+    let dir = target.join("core/user_77/life");
+    fs::create_dir_all(&dir).unwrap();
+    fs::write(dir.join("control"), "dev_config=rbd/rbd/img;osd_op_timeout=30,dev_size=67108864").unwrap();
+    fs::write(dir.join("control"), "max_data_area_mb=4,hw_max_sectors=1024").unwrap();
+
+    // Refused, forgotten, granted.
+    let enable = echo(dir.join("enable"), "1");
+    let (event, responder) = next();
+    assert_eq!(event.kind, EventKind::Added);
+    assert_eq!(event.device.to_string(), "user_77/life");
+    assert_eq!(event.device.config, "rbd/rbd/img;osd_op_timeout=30");
+    responder.done(Err(Errno::ENOENT));
+    assert_eq!(errno(enable), Some(libc::ENOENT));
+
+    let enable = echo(dir.join("enable"), "1");
+    drop(next().1);
+    assert_eq!(errno(enable), Some(libc::EIO));
+
+    let enable = echo(dir.join("enable"), "1");
+    let (event, responder) = next();
+    let device = UioDevice::by_minor(&sys, event.minor).unwrap();
+    assert_eq!(device.name, event.device);
+    let backstore = Backstore::new(&sys, &event.device);
+    assert_eq!(backstore.dev_size().unwrap(), 67_108_864);
+    assert_eq!(backstore.block_size().unwrap(), 512);
+    let fd = device.open(PATIENCE).unwrap();
+    responder.done(Ok(()));
+    enable.join().unwrap().unwrap();
+    // A second answer has nobody to hear it.
+    let error = requests.answer(Done::Added, event.device_id, Ok(())).unwrap_err();
+    assert!(matches!(error, NetlinkError::Refused { errno: Errno::ENODEV, .. }), "{error}");
+
+    assert!(uio::scan(&sys).unwrap().contains(&device));
+    assert_eq!(device.map_size, (8 + 4) << 20);
+    let error = device.open(Duration::from_millis(50)).unwrap_err();
+    assert!(matches!(error, UioError::Busy { .. }), "{error}");
+    drop(fd);
+    let fd = device.open(PATIENCE).unwrap();
+
+    assert_eq!(backstore.max_sectors().unwrap(), 1024);
+    assert_eq!(backstore.cmd_time_out().unwrap(), 30);
+    assert_eq!(backstore.unit_serial().unwrap(), "");
+    fs::write(dir.join("wwn/vpd_unit_serial"), "6e7b9b6e-2d7c-4e0c-9b0e-000000000001\n").unwrap();
+    assert_eq!(backstore.unit_serial().unwrap(), "6e7b9b6e-2d7c-4e0c-9b0e-000000000001");
+    backstore.block(true).unwrap();
+    backstore.reset_ring(ResetKind::Busy).unwrap();
+    backstore.reset_ring(ResetKind::CheckCondition).unwrap();
+    backstore.block(false).unwrap();
+
+    // Reconfiguration: refused, granted, with the newline of `echo`, forgotten.
+    let attribute = |name: &str| dir.join("attrib").join(name);
+    for (name, text, change, status, want) in [
+        ("dev_size", "134217728", Change::Size(134_217_728), Err(Errno::EINVAL), Some(libc::EINVAL)),
+        ("dev_size", "134217728", Change::Size(134_217_728), Ok(()), None),
+        ("dev_config", "rbd/rbd/img\n", Change::Config("rbd/rbd/img".into()), Ok(()), None),
+        (
+            "emulate_write_cache",
+            "1",
+            Change::WriteCache(true),
+            Err(Errno::EOPNOTSUPP),
+            Some(libc::EOPNOTSUPP),
+        ),
+    ] {
+        let command = echo(attribute(name), text);
+        let (event, responder) = next();
+        assert_eq!(event.kind, EventKind::Reconfigured(change));
+        responder.done(status);
+        assert_eq!(command.join().unwrap().err().and_then(|error| error.raw_os_error()), want);
+    }
+    assert_eq!(backstore.dev_size().unwrap(), 134_217_728);
+    assert!(!backstore.emulate_write_cache().unwrap());
+    let renamed = UioDevice::by_minor(&sys, event.minor).unwrap();
+    assert_eq!(renamed.name.config, "rbd/rbd/img");
+
+    // Target port groups as ceph-iscsi makes them.
+    let group = dir.join("alua/ao");
+    fs::create_dir(&group).unwrap();
+    assert_eq!(backstore.port_groups().unwrap(), []);
+    for (attribute, value) in [
+        ("tg_pt_gp_id", "5"),
+        ("alua_access_type", "1"),
+        ("alua_support_offline", "0"),
+        ("alua_support_unavailable", "0"),
+        ("implicit_trans_secs", "45"),
+    ] {
+        fs::write(group.join(attribute), value).unwrap();
+    }
+    let iqn = target.join("iscsi/iqn.2026-01.io.example:life");
+    let tpg = iqn.join("tpgt_3");
+    let lun = tpg.join("lun/lun_0");
+    fs::create_dir_all(&lun).unwrap();
+    symlink(&dir, lun.join("life")).unwrap();
+    fs::write(lun.join("alua_tg_pt_gp"), "ao").unwrap();
+    let groups = backstore.port_groups().unwrap();
+    assert_eq!(backstore.enabled_port(&groups).unwrap(), None);
+    fs::write(tpg.join("enable"), "1").unwrap();
+    let port = backstore.enabled_port(&groups).unwrap().unwrap();
+    assert_eq!((groups.len(), groups[0].id, groups[0].implicit_trans_secs), (1, 5, 45));
+    assert_eq!((groups[0].access_type, groups[0].supported), (AccessType::Implicit, 0x87));
+    assert_eq!((port.protocol, port.tpgt, port.group_id), (5, 3, 5));
+    assert_eq!(port.wwn, "iqn.2026-01.io.example:life");
+
+    fs::write(tpg.join("enable"), "0").unwrap();
+    fs::remove_file(lun.join("life")).unwrap();
+    for directory in [&lun, &tpg, &iqn, &group] {
+        fs::remove_dir(directory).unwrap();
+    }
+
+    let directory = dir.clone();
+    let remove = administrator(move || fs::remove_dir(directory));
+    let (removed, responder) = next();
+    assert_eq!(removed.kind, EventKind::Removed);
+    assert_eq!(removed.device_id, event.device_id);
+    drop(fd);
+    responder.done(Ok(()));
+    remove.join().unwrap().unwrap();
+    let error = UioDevice::by_minor(&sys, event.minor).unwrap_err();
+    assert!(matches!(error, UioError::Gone(_)), "{error}");
+    fs::remove_dir(target.join("core/user_77")).unwrap();
+
+    thread.stop();
+    requests.set_features(false).unwrap();
+}
