@@ -6,7 +6,7 @@
 use handler_rbd::kernel::Sys;
 use handler_rbd::kernel::alua::AccessType;
 use handler_rbd::kernel::configfs::{Backstore, ResetKind};
-use handler_rbd::kernel::event::{Change, Done, Event, EventKind};
+use handler_rbd::kernel::event::{Change, Event, EventKind};
 use handler_rbd::kernel::module::Module;
 use handler_rbd::kernel::netlink::{NetlinkError, Received, TcmuNetlink};
 use handler_rbd::kernel::netlink_thread::NetlinkThread;
@@ -15,8 +15,8 @@ use handler_rbd::kernel::uio::{self, UioDevice, UioError};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_GENERIC};
 use nix::errno::Errno;
 use nix::sys::socket::{NetlinkAddr, getsockname, getsockopt, sockopt};
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -27,6 +27,11 @@ use std::time::{Duration, Instant};
 /// Multicast group "notify" of the family "nlctrl" has the fixed number 16 (`GENL_ID_CTRL`).
 const NOTIFY: u32 = 1 << (16 - 1);
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Switches that cannot be set; the thread says so and goes on.
+fn no_module() -> Module {
+    Module::new(&Sys::at("/nonexistent"))
+}
 
 fn connect() -> TcmuNetlink {
     TcmuNetlink::connect_to("nlctrl", "notify").unwrap()
@@ -73,7 +78,7 @@ fn a_refusal_is_not_lost() {
 
 #[test]
 fn the_thread_stops() {
-    NetlinkThread::spawn(connect(), |_, _| {}, || {}).unwrap().stop();
+    NetlinkThread::spawn(connect(), no_module(), |_, _| {}, || {}).unwrap().stop();
 }
 
 #[test]
@@ -121,7 +126,8 @@ fn an_overrun_is_reported() {
 #[ignore = "needs CAP_NET_ADMIN"]
 fn the_thread_reports_each_overrun_with_an_empty_queue() {
     let (lost, heard) = mpsc::channel();
-    let thread = NetlinkThread::spawn(connect(), |_, _| {}, move || lost.send(()).unwrap()).unwrap();
+    let thread =
+        NetlinkThread::spawn(connect(), no_module(), |_, _| {}, move || lost.send(()).unwrap()).unwrap();
     let sender = Socket::new(NETLINK_GENERIC).unwrap();
 
     // If the callback came before the queue was empty, the kernel would not report the next loss.
@@ -141,7 +147,8 @@ fn administrator<T: Send + 'static>(command: impl FnOnce() -> T + Send + 'static
 }
 
 fn echo(path: PathBuf, text: &'static str) -> JoinHandle<io::Result<()>> {
-    administrator(move || fs::write(path, text))
+    // One write; `fs::write` would repeat an interrupted one.
+    administrator(move || File::options().write(true).open(path)?.write(text.as_bytes()).map(drop))
 }
 
 fn errno(command: JoinHandle<io::Result<()>>) -> Option<i32> {
@@ -163,7 +170,7 @@ fn the_life_of_a_backstore() {
     requests.set_features(true).unwrap();
     let (sender, events) = mpsc::channel();
     let handler = move |event: Event, responder| sender.send((event, responder)).unwrap();
-    let thread = NetlinkThread::spawn(netlink, handler, || panic!("lost events")).unwrap();
+    let thread = NetlinkThread::spawn(netlink, module.clone(), handler, || panic!("lost events")).unwrap();
     module.block_netlink(false).unwrap();
     let next = || -> (Event, Responder) { events.recv_timeout(PATIENCE).unwrap() };
 
@@ -179,7 +186,7 @@ fn the_life_of_a_backstore() {
     assert_eq!(event.kind, EventKind::Added);
     assert_eq!(event.device.to_string(), "user_77/life");
     assert_eq!(event.device.config, "rbd/rbd/img;osd_op_timeout=30");
-    responder.done(Err(Errno::ENOENT));
+    assert!(responder.done(Err(Errno::ENOENT)));
     assert_eq!(errno(enable), Some(libc::ENOENT));
 
     let enable = echo(dir.join("enable"), "1");
@@ -194,10 +201,10 @@ fn the_life_of_a_backstore() {
     assert_eq!(backstore.dev_size().unwrap(), 67_108_864);
     assert_eq!(backstore.block_size().unwrap(), 512);
     let fd = device.open(PATIENCE).unwrap();
-    responder.done(Ok(()));
+    assert!(responder.done(Ok(())));
     enable.join().unwrap().unwrap();
     // A second answer has nobody to hear it.
-    let error = requests.answer(Done::Added, event.device_id, Ok(())).unwrap_err();
+    let error = requests.answer(requests.epoch(), event.owed(), Ok(())).unwrap_err();
     assert!(matches!(error, NetlinkError::Refused { errno: Errno::ENODEV, .. }), "{error}");
 
     assert!(uio::scan(&sys).unwrap().contains(&device));
@@ -206,6 +213,16 @@ fn the_life_of_a_backstore() {
     assert!(matches!(error, UioError::Busy { .. }), "{error}");
     drop(fd);
     let fd = device.open(PATIENCE).unwrap();
+
+    // A reset frees who waits, and voids the answer.
+    let command = echo(dir.join("attrib/dev_size"), "1073741824");
+    let (_, responder) = next();
+    module.block_netlink(true).unwrap();
+    module.reset_netlink().unwrap();
+    requests.forget();
+    assert_eq!(errno(command), Some(libc::EINTR));
+    module.block_netlink(false).unwrap();
+    assert!(!responder.done(Ok(())));
 
     assert_eq!(backstore.max_sectors().unwrap(), 1024);
     assert_eq!(backstore.cmd_time_out().unwrap(), 30);
@@ -234,7 +251,7 @@ fn the_life_of_a_backstore() {
         let command = echo(attribute(name), text);
         let (event, responder) = next();
         assert_eq!(event.kind, EventKind::Reconfigured(change));
-        responder.done(status);
+        assert!(responder.done(status));
         assert_eq!(command.join().unwrap().err().and_then(|error| error.raw_os_error()), want);
     }
     assert_eq!(backstore.dev_size().unwrap(), 134_217_728);
@@ -282,7 +299,7 @@ fn the_life_of_a_backstore() {
     assert_eq!(removed.kind, EventKind::Removed);
     assert_eq!(removed.device_id, event.device_id);
     drop(fd);
-    responder.done(Ok(()));
+    assert!(responder.done(Ok(())));
     remove.join().unwrap().unwrap();
     let error = UioDevice::by_minor(&sys, event.minor).unwrap_err();
     assert!(matches!(error, UioError::Gone(_)), "{error}");
