@@ -236,6 +236,17 @@ fn a_fabric_without_the_switch_is_on() {
 }
 
 #[test]
+fn an_old_kernel_does_not_show_the_protocol() {
+    let target = Target::new();
+    target.two_gateways();
+    let statistics = format!("iscsi/{IQN}/tpgt_2/lun/lun_0/statistics");
+    fs::remove_file(target.path(&format!("{statistics}/scsi_transport/proto_id"))).unwrap();
+    let backstore = target.backstore();
+    let groups = backstore.port_groups().unwrap();
+    assert_eq!(backstore.enabled_port(&groups).unwrap().unwrap().protocol, 5);
+}
+
+#[test]
 fn several_members_are_split_at_their_nuls() {
     let target = Target::new();
     let lines = "iSCSI/iqn.a:b/tpgt_1/lun_0\n\0iSCSI/iqn.a:b/tpgt_2/lun_10\n\0";

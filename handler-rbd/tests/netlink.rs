@@ -14,6 +14,7 @@ use handler_rbd::kernel::responder::{Answers, Responder};
 use handler_rbd::kernel::uio::{self, UioDevice, UioError};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_GENERIC};
 use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{NetlinkAddr, getsockname, getsockopt, sockopt};
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -103,7 +104,7 @@ fn messages_that_are_not_the_kernels_are_dropped() {
     assert!(matches!(netlink.recv().unwrap(), Received::WouldBlock));
 }
 
-/// Sends more than the buffer holds to everybody in the group.
+/// Sends more than the buffer holds to everybody in the group, in this network namespace.
 fn flood(sender: &Socket) {
     for _ in 0..200 {
         send(sender, &SocketAddr::new(0, NOTIFY), 100_000);
@@ -113,6 +114,7 @@ fn flood(sender: &Socket) {
 #[test]
 #[ignore = "needs CAP_NET_ADMIN"]
 fn an_overrun_is_reported() {
+    unshare(CloneFlags::CLONE_NEWNET).unwrap();
     let mut netlink = connect();
     netlink.join().unwrap();
     flood(&Socket::new(NETLINK_GENERIC).unwrap());
@@ -125,6 +127,7 @@ fn an_overrun_is_reported() {
 #[test]
 #[ignore = "needs CAP_NET_ADMIN"]
 fn the_thread_reports_each_overrun_with_an_empty_queue() {
+    unshare(CloneFlags::CLONE_NEWNET).unwrap();
     let (lost, heard) = mpsc::channel();
     let thread =
         NetlinkThread::spawn(connect(), no_module(), |_, _| {}, move || lost.send(()).unwrap()).unwrap();
