@@ -8,7 +8,7 @@ use handler_rbd::kernel::alua::AccessType;
 use handler_rbd::kernel::configfs::{Backstore, ResetKind};
 use handler_rbd::kernel::event::{Change, Event, EventKind};
 use handler_rbd::kernel::module::Module;
-use handler_rbd::kernel::netlink::{NetlinkError, Received, TcmuNetlink};
+use handler_rbd::kernel::netlink::{NetlinkError, Received, Requests, TcmuNetlink};
 use handler_rbd::kernel::netlink_thread::NetlinkThread;
 use handler_rbd::kernel::responder::{Answers, Responder};
 use handler_rbd::kernel::uio::{self, UioDevice, UioError};
@@ -20,13 +20,14 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
-use std::sync::mpsc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Multicast group "notify" of the family "nlctrl" has the fixed number 16 (`GENL_ID_CTRL`).
 const NOTIFY: u32 = 1 << (16 - 1);
+const TARGET: &str = "/sys/kernel/config/target";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Switches that cannot be set; the thread says so and goes on.
@@ -158,30 +159,121 @@ fn errno(command: JoinHandle<io::Result<()>>) -> Option<i32> {
     command.join().unwrap().unwrap_err().raw_os_error()
 }
 
+/// There is one netlink interface in a kernel, so one test uses it at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// A daemon on this machine's kernel, as far as netlink goes.
+struct Daemon {
+    module: Module,
+    requests: Arc<Requests>,
+    events: mpsc::Receiver<(Event, Responder)>,
+    thread: NetlinkThread,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Daemon {
+    fn start(rescan: impl FnMut() + Send + 'static) -> Self {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let module = Module::new(&Sys::host());
+        module.load().unwrap();
+        module.block_netlink(true).unwrap();
+        module.reset_netlink().unwrap();
+        let netlink = TcmuNetlink::connect().unwrap();
+        let requests = netlink.requests();
+        requests.set_features(true).unwrap();
+        let (sender, events) = mpsc::channel();
+        let handler = move |event: Event, responder| sender.send((event, responder)).unwrap();
+        let thread = NetlinkThread::spawn(netlink, module.clone(), handler, rescan).unwrap();
+        module.block_netlink(false).unwrap();
+        Daemon { module, requests, events, thread, _alone: alone }
+    }
+
+    fn next(&self) -> (Event, Responder) {
+        self.events.recv_timeout(PATIENCE).unwrap()
+    }
+
+    /// Makes a backstore that is not enabled yet.
+    fn backstore(&self, name: &str) -> PathBuf {
+        let dir = PathBuf::from(TARGET).join("core").join(name);
+        fs::create_dir_all(&dir).unwrap();
+        let config = "dev_config=rbd/rbd/img;osd_op_timeout=30,dev_size=67108864";
+        fs::write(dir.join("control"), config).unwrap();
+        fs::write(dir.join("control"), "max_data_area_mb=4,hw_max_sectors=1024").unwrap();
+        dir
+    }
+
+    fn remove(&self, dir: &Path, before_the_answer: impl FnOnce()) -> Event {
+        let directory = dir.to_owned();
+        let remove = administrator(move || fs::remove_dir(directory));
+        let (event, responder) = self.next();
+        assert_eq!(event.kind, EventKind::Removed);
+        before_the_answer();
+        assert!(responder.done(Ok(())));
+        remove.join().unwrap().unwrap();
+        fs::remove_dir(dir.parent().unwrap()).unwrap();
+        event
+    }
+
+    fn stop(self) {
+        self.thread.stop();
+        self.requests.set_features(false).unwrap();
+    }
+}
+
+/// The multicast groups that generic netlink sockets of this machine have joined, as a bit mask.
+fn joined_groups() -> u32 {
+    let table = fs::read_to_string("/proc/net/netlink").unwrap();
+    let rows = table.lines().map(|row| row.split_whitespace().collect::<Vec<_>>());
+    let generic = rows.filter(|columns| columns[1] == "16");
+    generic.map(|columns| u32::from_str_radix(columns[3], 16).unwrap()).fold(0, |all, one| all | one)
+}
+
+/// Lost events: the kernel's waiting task is freed, the answer to it is void, and all goes on.
+#[test]
+#[ignore = "needs a kernel with target_core_user"]
+fn an_overrun_frees_who_waits() {
+    let (sender, rescans) = mpsc::channel();
+    let daemon = Daemon::start(move || sender.send(()).unwrap());
+    let dir = daemon.backstore("user_78/overrun");
+    let enable = echo(dir.join("enable"), "1");
+    assert!(daemon.next().1.done(Ok(())));
+    enable.join().unwrap().unwrap();
+
+    let command = echo(dir.join("attrib/dev_size"), "134217728");
+    let (_, responder) = daemon.next();
+    let sender = Socket::new(NETLINK_GENERIC).unwrap();
+    let group = SocketAddr::new(0, joined_groups());
+    let deadline = Instant::now() + PATIENCE;
+    while rescans.try_recv().is_err() && Instant::now() < deadline {
+        (0..200).for_each(|_| send(&sender, &group, 100_000));
+    }
+    assert_eq!(errno(command), Some(libc::EINTR));
+    assert!(!responder.done(Ok(())));
+
+    // What the floods left may be recovered from once more before this gets through.
+    let mut command = echo(dir.join("attrib/dev_size"), "134217728");
+    let mut granted = daemon.events.recv_timeout(PATIENCE).is_ok_and(|(_, responder)| responder.done(Ok(())));
+    while !granted && Instant::now() < deadline {
+        let _ = command.join().unwrap();
+        command = echo(dir.join("attrib/dev_size"), "134217728");
+        granted = daemon.events.recv_timeout(PATIENCE).is_ok_and(|(_, responder)| responder.done(Ok(())));
+    }
+    command.join().unwrap().unwrap();
+    daemon.remove(&dir, || {});
+    daemon.stop();
+}
+
 /// The whole life of a backstore, with a kernel that has TCMU and iSCSI. It must have no other
 /// daemon, and configfs must be mounted.
 #[test]
 #[ignore = "needs a kernel with target_core_user"]
 fn the_life_of_a_backstore() {
     let sys = Sys::host();
-    let module = Module::new(&sys);
-    module.load().unwrap();
-    module.block_netlink(true).unwrap();
-    module.reset_netlink().unwrap();
-    let netlink = TcmuNetlink::connect().unwrap();
-    let requests = netlink.requests();
-    requests.set_features(true).unwrap();
-    let (sender, events) = mpsc::channel();
-    let handler = move |event: Event, responder| sender.send((event, responder)).unwrap();
-    let thread = NetlinkThread::spawn(netlink, module.clone(), handler, || panic!("lost events")).unwrap();
-    module.block_netlink(false).unwrap();
-    let next = || -> (Event, Responder) { events.recv_timeout(PATIENCE).unwrap() };
-
-    let target = PathBuf::from("/sys/kernel/config/target");
-    let dir = target.join("core/user_77/life");
-    fs::create_dir_all(&dir).unwrap();
-    fs::write(dir.join("control"), "dev_config=rbd/rbd/img;osd_op_timeout=30,dev_size=67108864").unwrap();
-    fs::write(dir.join("control"), "max_data_area_mb=4,hw_max_sectors=1024").unwrap();
+    let daemon = Daemon::start(|| panic!("lost events"));
+    let Daemon { module, requests, .. } = &daemon;
+    let next = || daemon.next();
+    let target = PathBuf::from(TARGET);
+    let dir = daemon.backstore("user_77/life");
 
     // Refused, forgotten, granted.
     let enable = echo(dir.join("enable"), "1");
@@ -296,18 +388,9 @@ fn the_life_of_a_backstore() {
         fs::remove_dir(directory).unwrap();
     }
 
-    let directory = dir.clone();
-    let remove = administrator(move || fs::remove_dir(directory));
-    let (removed, responder) = next();
-    assert_eq!(removed.kind, EventKind::Removed);
+    let removed = daemon.remove(&dir, || drop(fd));
     assert_eq!(removed.device_id, event.device_id);
-    drop(fd);
-    assert!(responder.done(Ok(())));
-    remove.join().unwrap().unwrap();
     let error = UioDevice::by_minor(&sys, event.minor).unwrap_err();
     assert!(matches!(error, UioError::Gone(_)), "{error}");
-    fs::remove_dir(target.join("core/user_77")).unwrap();
-
-    thread.stop();
-    requests.set_features(false).unwrap();
+    daemon.stop();
 }

@@ -44,7 +44,7 @@ impl Responder {
     }
 
     /// Answers: success, or the errno that the administrator's command fails with. `false` if nobody
-    /// waited: a device whose addition was granted too late does not exist.
+    /// waited for it: then only sysfs says whether an added device exists.
     pub fn done(mut self, status: Result<(), Errno>) -> bool {
         self.send(status)
     }
