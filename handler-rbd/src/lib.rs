@@ -1,3 +1,5 @@
 //! tcmu-rbd: serves LIO `user:rbd` backstores from RBD images.
 
 pub mod block;
+pub mod lun;
+pub mod scsi;

@@ -1,0 +1,192 @@
+//! What a command does to this disk.
+//!
+//! No threads, no clocks, no I/O: [`LogicalUnit::start`] turns a command into an answer, a reply or a [`Job`]
+//! of storage operations, [`LogicalUnit::resume`] turns the operations' results into an answer. Commands with
+//! parameters get them as plain bytes that their sender can no longer change. READ and WRITE allocate
+//! nothing. Knows nothing of the ring or of Ceph.
+
+mod access;
+mod inform;
+mod job;
+pub mod outcome;
+mod provision;
+
+pub use crate::scsi::identity::{Identity, PortGroup, TargetPort};
+pub use job::{Job, MAX_UNMAP_DESCRIPTORS, UsesRingBuffer};
+pub use outcome::Outcome;
+
+use crate::block::{BackendError, ByteRange, Limits};
+use crate::scsi::{Command, Extent, Sense};
+
+/// What a logical unit is made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Logical block length in bytes.
+    pub block_size: u32,
+    /// Size of the disk in bytes, as the kernel has it. A last part of a block is not part of the disk.
+    pub size: u64,
+    /// The kernel's `hw_max_sectors`, in blocks.
+    pub max_sectors: u32,
+    /// What the image can do.
+    pub limits: Limits,
+}
+
+/// The data buffer that came with a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    /// Its length in bytes: what the initiator's transport expects, whatever its CDB says.
+    pub len: usize,
+}
+
+/// What to do next about a command.
+#[derive(Debug)]
+pub enum Step {
+    /// It is over.
+    Done(Outcome),
+    /// It is over with GOOD and the bytes in the reply, which are within the allocation length already. What
+    /// of the data buffer they do not fill is stale and must not reach the initiator.
+    Reply,
+    /// Start these operations.
+    Run(Job),
+    /// Only from `resume`: take further operations of the job if it has any, and wait for the others.
+    Wait,
+}
+
+/// A disk.
+#[derive(Debug)]
+pub struct LogicalUnit {
+    block_size: u32,
+    /// Capacity in blocks.
+    blocks: u64,
+    max_transfer: u32,
+    limits: Limits,
+    /// A unit attention to report, once. The ring does not say which initiator a command is from, so there
+    /// is one for all, and the first to come takes it.
+    attention: Option<Sense>,
+}
+
+impl LogicalUnit {
+    /// A disk of this geometry, with nothing to report.
+    pub fn new(geometry: Geometry) -> Self {
+        let block_size = geometry.block_size.max(1);
+        Self {
+            block_size,
+            blocks: geometry.size / u64::from(block_size),
+            max_transfer: geometry.max_sectors,
+            limits: geometry.limits,
+            attention: None,
+        }
+    }
+
+    /// Whether `start` needs an identity for this command.
+    pub fn needs_identity(command: &Command) -> bool {
+        inform::needs_identity(command)
+    }
+
+    /// How many of the data buffer's first bytes `start` wants to see as `params`; fewer if the buffer is
+    /// shorter. UNMAP: its parameter list. WRITE SAME that may unmap: its block, to see whether it is zero.
+    pub fn parameters(&self, command: &Command) -> usize {
+        provision::parameters(command, self.block_size)
+    }
+
+    /// Begins a command.
+    ///
+    /// `params` holds what [`LogicalUnit::parameters`] asked for. `reply` is cleared, and filled if the step
+    /// is [`Step::Reply`].
+    pub fn start(
+        &mut self,
+        command: &Command,
+        transfer: &Transfer,
+        identity: Option<&Identity>,
+        params: &[u8],
+        reply: &mut Vec<u8>,
+    ) -> Step {
+        if let Some(attention) = self.attention
+            && !bypasses_attention(command)
+        {
+            self.attention = None;
+            return Step::Done(attention.into());
+        }
+        self.plan(command, *transfer, identity, params, reply)
+            .unwrap_or_else(|sense| Step::Done(sense.into()))
+    }
+
+    fn plan(
+        &mut self,
+        command: &Command,
+        transfer: Transfer,
+        identity: Option<&Identity>,
+        params: &[u8],
+        reply: &mut Vec<u8>,
+    ) -> Result<Step, Sense> {
+        match *command {
+            Command::Read(extent) => access::read(self, extent, transfer),
+            Command::Write(extent) => access::write(self, extent, transfer),
+            Command::CompareAndWrite(extent) => access::compare_and_write(self, extent, transfer),
+            Command::SynchronizeCache(extent) => access::synchronize_cache(self, extent),
+            Command::WriteSame { extent, unmap, no_data, blocks_at } => {
+                let ask = provision::WriteSame { extent, unmap, no_data, blocks_at };
+                provision::write_same(self, &ask, transfer, params)
+            }
+            Command::Unmap { list } => provision::unmap(self, list, transfer, params),
+            // This is how a unit attention may be asked for, and that reports it (SAM-4 5.14).
+            Command::RequestSense { descriptor, allocation } => {
+                let sense = self.attention.take().unwrap_or(Sense::NONE);
+                inform::request_sense(sense, descriptor, allocation, reply);
+                Ok(Step::Reply)
+            }
+            // The kernel answers for a device that is not set up; one that got here is ready.
+            Command::TestUnitReady | Command::StartUnit => Ok(Step::Done(Outcome::Good)),
+            Command::Inquiry { .. }
+            | Command::ModeSense(_)
+            | Command::ReadCapacity10
+            | Command::ReadCapacity16 { .. }
+            | Command::ReportSupportedOperationCodes { .. }
+            | Command::ReportTargetPortGroups { .. } => {
+                inform::reply(self, command, identity, reply)?;
+                Ok(Step::Reply)
+            }
+        }
+    }
+
+    /// Takes the result of one operation of a job: [`Step::Done`] if it was the last, else [`Step::Wait`].
+    pub fn resume(&mut self, job: &mut Job, result: Result<(), BackendError>) -> Step {
+        job.finish(result).map_or(Step::Wait, Step::Done)
+    }
+
+    /// The disk has a new size. The next command that may report it does.
+    pub fn resize(&mut self, size: u64) {
+        let blocks = size / u64::from(self.block_size);
+        if blocks != self.blocks {
+            self.blocks = blocks;
+            self.attention = Some(Sense::CAPACITY_CHANGED);
+        }
+    }
+
+    /// The bytes of an extent, if it is on the disk.
+    ///
+    /// An empty extent may begin where the disk ends, but not beyond: SBC-3 5.8 refuses a first LBA, or a
+    /// first LBA plus length, that exceeds the capacity, whether or not anything is transferred.
+    fn locate(&self, extent: Extent) -> Result<ByteRange, Sense> {
+        let range = || {
+            let end = extent.lba.0.checked_add(extent.blocks.0)?;
+            if end > self.blocks {
+                return None;
+            }
+            let size = u64::from(self.block_size);
+            Some(ByteRange {
+                offset: extent.lba.0.checked_mul(size)?,
+                len: extent.blocks.0.checked_mul(size)?,
+            })
+        };
+        range().ok_or(Sense::LBA_OUT_OF_RANGE)
+    }
+}
+
+/// SAM-4 5.14: these commands are carried out although a unit attention is pending, and INQUIRY leaves it so.
+fn bypasses_attention(command: &Command) -> bool {
+    matches!(command, Command::Inquiry { .. } | Command::RequestSense { .. })
+}
+
+#[cfg(test)]
+mod tests;

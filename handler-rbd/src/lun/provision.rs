@@ -1,0 +1,97 @@
+//! UNMAP and WRITE SAME: giving space back, and filling.
+//!
+//! UNMAP is a hint per block: it becomes discards, which storage may round inwards. WRITE SAME is a promise:
+//! afterwards the extent holds the block given, UNMAP bit or not (SBC-3 5.43). With UNMAP = 1 space may be
+//! given back only if the block is what deallocated blocks read as, zeros; then the operation is "write
+//! zeroes", which gives back what it can and writes the rest. Any other block is written.
+
+use super::job::Discards;
+use super::{Job, LogicalUnit, Step, Transfer};
+use crate::block::Op;
+use crate::lun::Outcome;
+use crate::scsi::unmap::{descriptor_at, descriptors};
+use crate::scsi::{Command, Extent, Sense};
+
+/// What WRITE SAME asks; see [`Command::WriteSame`].
+pub(super) struct WriteSame {
+    pub(super) extent: Extent,
+    pub(super) unmap: bool,
+    pub(super) no_data: bool,
+    pub(super) blocks_at: u16,
+}
+
+pub(super) fn parameters(command: &Command, block_size: u32) -> usize {
+    match *command {
+        Command::Unmap { list } => list.into(),
+        Command::WriteSame { unmap: true, no_data: false, .. } => usize::try_from(block_size).unwrap_or(0),
+        _ => 0,
+    }
+}
+
+pub(super) fn write_same(
+    unit: &LogicalUnit,
+    ask: &WriteSame,
+    transfer: Transfer,
+    params: &[u8],
+) -> Result<Step, Sense> {
+    if ask.extent.blocks.0 == 0 {
+        // WSNZ = 1 in the Block Limits page: "to the end of the disk" is not supported.
+        return Err(Sense::invalid_cdb_field(ask.blocks_at, Some(7)));
+    }
+    let range = unit.locate(ask.extent)?;
+    if ask.no_data {
+        // With or without UNMAP the extent reads as zeros after this. Whether blocks stay mapped cannot be
+        // seen from outside.
+        return Ok(Step::Run(Job::one(Op::WriteZeroes(range))));
+    }
+    if transfer.bytes() != u64::from(unit.block_size) {
+        return Err(Sense::TRANSFER_LENGTH);
+    }
+    if ask.unmap {
+        // Not having been given the block must not look like a block of zeros.
+        if u64::try_from(params.len()) != Ok(transfer.bytes()) {
+            return Err(Sense::INTERNAL_FAILURE);
+        }
+        if params.iter().all(|&byte| byte == 0) {
+            return Ok(Step::Run(Job::one(Op::WriteZeroes(range))));
+        }
+    }
+    Ok(Step::Run(Job::one(Op::WriteSame { range, pattern: unit.block_size })))
+}
+
+/// Checks the whole list before it begins: a list with a mistake discards nothing.
+pub(super) fn unmap(
+    unit: &LogicalUnit,
+    list_len: u16,
+    transfer: Transfer,
+    params: &[u8],
+) -> Result<Step, Sense> {
+    let list_len = usize::from(list_len);
+    if transfer.len < list_len || params.len() < list_len {
+        return Err(Sense::PARAMETER_LIST_LENGTH);
+    }
+    let list = descriptors(&params[..list_len])?;
+    let mut discards = Discards::NONE;
+    let mut total: u64 = 0;
+    let max_total = u64::from(unit.max_unmap());
+    let too_many = list.len() > super::MAX_UNMAP_DESCRIPTORS;
+    if too_many {
+        return Err(Sense::invalid_parameter(2));
+    }
+    for (index, extent) in list.enumerate() {
+        // The limit is on the sum over all descriptors (SBC-3 6.6.4, MAXIMUM UNMAP LBA COUNT).
+        total = total.saturating_add(extent.blocks.0);
+        if total > max_total {
+            return Err(Sense::invalid_parameter(descriptor_at(index).saturating_add(8)));
+        }
+        let range = unit.locate(extent)?;
+        // SBC-3 5.28.2: a descriptor for no blocks is not an error.
+        if range.len > 0 && !discards.push(range) {
+            return Err(Sense::INTERNAL_FAILURE);
+        }
+    }
+    if discards.is_empty() {
+        return Ok(Step::Done(Outcome::Good));
+    }
+    Ok(Step::Run(Job::discards(discards)))
+}

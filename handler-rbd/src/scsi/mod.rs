@@ -1,0 +1,36 @@
+//! Bytes to values and back: command descriptor blocks, sense data, reply pages, parameter lists.
+//!
+//! Pure functions. Knows nothing of the ring, of I/O or of Ceph, and needs no unsafe. Names are those of
+//! SPC-4 and SBC-3; clause numbers in comments mean SPC-4 r36, SBC-3 r35 and SAM-4 r14.
+
+pub mod alua;
+pub mod capacity;
+pub mod command;
+pub mod identity;
+pub mod inquiry;
+pub mod mode;
+pub mod opcode;
+pub mod sense;
+pub mod supported;
+pub mod unmap;
+pub mod vpd;
+
+pub use command::{Command, DataPhase, decode};
+pub use sense::Sense;
+
+/// A logical block address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Lba(pub u64);
+
+/// A number of logical blocks. Sixty-four bits, so that sums of what CDBs can say do not wrap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Blocks(pub u64);
+
+/// Consecutive logical blocks, as asked for: not yet checked against any capacity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// The first block.
+    pub lba: Lba,
+    /// How many.
+    pub blocks: Blocks,
+}

@@ -1,0 +1,83 @@
+//! MODE SENSE data (SPC-4 6.11, 6.12, 7.5; SBC-3 6.5).
+//!
+//! Three pages, no block descriptors, nothing changeable, nothing saved.
+
+use super::command::{ModeSense, PageControl};
+use super::sense::Sense;
+
+/// Read-Write Error Recovery: nothing set, storage does its own recovery.
+const RECOVERY: [u8; 12] = [0x01, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// Caching: WCE = 0, because a write is durable when it completes; RCD = 0.
+const CACHING: [u8; 20] = [0x08, 0x12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// Control (SPC-4 7.5.8).
+const CONTROL: [u8; 12] = [
+    0x0a, 0x0a, //
+    0x02, // TST 000b, D_SENSE 0, GLTSD 1
+    0x10, // QUEUE ALGORITHM MODIFIER 0001b: commands run side by side and may be reordered
+    0x00, 0x40, // TAS: the kernel answers TASK ABORTED
+    0x00, 0x00, 0xff, 0xff, // BUSY TIMEOUT PERIOD: unlimited
+    0x00, 0x00,
+];
+
+const PAGES: [&[u8]; 3] = [&RECOVERY, &CACHING, &CONTROL];
+
+/// PAGE CODE for all pages.
+const ALL_PAGES: u8 = 0x3f;
+
+/// SUBPAGE CODE for all subpages.
+const ALL_SUBPAGES: u8 = 0xff;
+
+/// DEVICE-SPECIFIC PARAMETER (SBC-3 table 163): DPOFUA, and not WP.
+const DEVICE_SPECIFIC: u8 = 0x10;
+
+const SHORT_HEADER: usize = 4;
+const LONG_HEADER: usize = 8;
+
+// MODE DATA LENGTH does not count itself; all pages behind the short header must fit in one byte.
+const _: () = assert!(SHORT_HEADER - 1 + RECOVERY.len() + CACHING.len() + CONTROL.len() <= 0xff);
+
+/// Appends the mode parameter list asked for.
+pub fn sense(ask: &ModeSense, out: &mut Vec<u8>) -> Result<(), Sense> {
+    if ask.control == PageControl::Saved {
+        return Err(Sense::NO_SAVED_PARAMETERS);
+    }
+    let all = ask.page == ALL_PAGES;
+    if ask.subpage != 0 && !(all && ask.subpage == ALL_SUBPAGES) {
+        return Err(Sense::invalid_cdb_field(3, Some(7)));
+    }
+    let start = out.len();
+    out.resize(start + if ask.long { LONG_HEADER } else { SHORT_HEADER }, 0);
+    let mut found = false;
+    for page in PAGES {
+        if all || page[0] == ask.page {
+            found = true;
+            push_page(page, ask.control, out);
+        }
+    }
+    if !found {
+        return Err(Sense::invalid_cdb_field(2, Some(5)));
+    }
+    let len = out.len() - start;
+    let header = &mut out[start..];
+    if ask.long {
+        let data_len = u16::try_from(len - 2).unwrap_or(u16::MAX);
+        header[..2].copy_from_slice(&data_len.to_be_bytes());
+        header[3] = DEVICE_SPECIFIC;
+    } else {
+        header[0] = u8::try_from(len - 1).unwrap_or(u8::MAX);
+        header[2] = DEVICE_SPECIFIC;
+    }
+    Ok(())
+}
+
+/// Appends one page; for changeable values the mask, which is all zeros behind the page's two-byte header.
+fn push_page(page: &[u8], control: PageControl, out: &mut Vec<u8>) {
+    let (header, values) = page.split_at(2);
+    out.extend_from_slice(header);
+    match control {
+        PageControl::Changeable => out.resize(out.len() + values.len(), 0),
+        PageControl::Current | PageControl::Default | PageControl::Saved => out.extend_from_slice(values),
+    }
+}

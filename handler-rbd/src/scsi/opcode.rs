@@ -1,0 +1,236 @@
+//! The one table of commands: what is decoded, what is refused and what REPORT SUPPORTED OPERATION CODES says.
+//!
+//! A row's CDB usage data (SPC-4 6.36.3) is also the law of [`decode`](super::command::decode): a bit that
+//! the usage data does not name is one that is not evaluated, so setting it is an error, never ignored.
+//! RDPROTECT, WRPROTECT, ANCHOR, PBDATA, LBDATA, PMI, RELADR, NACA and LINK are refused by that alone.
+//! Named, though nothing depends on them: DPO is a hint; FUA, FUA_NV and SYNC_NV ask for what every write
+//! gives here; IMMED allows, but does not demand, an early answer; GROUP NUMBER has no effect without groups
+//! to count in.
+
+use super::command::{self, Command};
+use super::sense::Sense;
+
+/// A command's CDB, padded with zeros.
+pub(super) type Cdb = [u8; CDB_MAX];
+
+/// Longest CDB in the table.
+pub(super) const CDB_MAX: usize = 16;
+
+/// A command this logical unit knows.
+pub struct Row {
+    name: &'static str,
+    service_action: Option<u8>,
+    usage: &'static [u8],
+    /// One bits: the CDB's bytes.
+    whole: u128,
+    /// One bits: those of the CDB that must be zero.
+    refused: u128,
+    parse: fn(&Cdb) -> Result<Command, Sense>,
+}
+
+impl Row {
+    const fn new(
+        name: &'static str,
+        usage: &'static [u8],
+        parse: fn(&Cdb) -> Result<Command, Sense>,
+    ) -> Self {
+        Self::with(name, None, usage, parse)
+    }
+
+    /// A command told by its opcode and the SERVICE ACTION in byte 1, which the usage data holds too.
+    const fn service(
+        name: &'static str,
+        usage: &'static [u8],
+        parse: fn(&Cdb) -> Result<Command, Sense>,
+    ) -> Self {
+        Self::with(name, Some(usage[1] & SERVICE_ACTION), usage, parse)
+    }
+
+    const fn with(
+        name: &'static str,
+        service_action: Option<u8>,
+        usage: &'static [u8],
+        parse: fn(&Cdb) -> Result<Command, Sense>,
+    ) -> Self {
+        let mut whole = [0; CDB_MAX];
+        let mut refused = [0; CDB_MAX];
+        let mut i = 0;
+        while i < usage.len() {
+            whole[i] = 0xff;
+            refused[i] = !usage[i];
+            i += 1;
+        }
+        refused[0] = 0;
+        if service_action.is_some() {
+            refused[1] &= !SERVICE_ACTION;
+        }
+        let (whole, refused) = (u128::from_be_bytes(whole), u128::from_be_bytes(refused));
+        Self { name, service_action, usage, whole, refused, parse }
+    }
+
+    /// The command's name in the standard.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// OPERATION CODE.
+    pub const fn opcode(&self) -> u8 {
+        self.usage[0]
+    }
+
+    /// SERVICE ACTION, if the opcode has them.
+    pub const fn service_action(&self) -> Option<u8> {
+        self.service_action
+    }
+
+    /// CDB usage data; as long as the CDB.
+    pub const fn usage(&self) -> &'static [u8] {
+        self.usage
+    }
+
+    /// Makes a command of the CDB that found this row.
+    pub(super) fn parse(&self, cdb: &Cdb) -> Result<Command, Sense> {
+        let word = u128::from_be_bytes(*cdb);
+        let wrong = word & self.refused;
+        if wrong != 0 {
+            return Err(first_bit(wrong));
+        }
+        (self.parse)(&(word & self.whole).to_be_bytes())
+    }
+}
+
+impl std::fmt::Debug for Row {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// INVALID FIELD IN CDB that points at the first bit set.
+#[cold]
+fn first_bit(wrong: u128) -> Sense {
+    let position = wrong.leading_zeros();
+    let (byte, bit) = (position / 8, 7 - position % 8);
+    Sense::invalid_cdb_field(u16::try_from(byte).unwrap_or(0), u8::try_from(bit).ok())
+}
+
+/// The bits of byte 1 that hold the service action.
+const SERVICE_ACTION: u8 = 0x1f;
+
+/// Every command, by opcode and service action.
+#[rustfmt::skip]
+pub const TABLE: &[Row] = &[
+    Row::new("TEST UNIT READY", &[0x00, 0, 0, 0, 0, 0], command::test_unit_ready),
+    Row::new("REQUEST SENSE", &[0x03, 0x01, 0, 0, 0xff, 0], command::request_sense),
+    Row::new("READ(6)", &[0x08, 0x1f, 0xff, 0xff, 0xff, 0], command::read_6),
+    Row::new("WRITE(6)", &[0x0a, 0x1f, 0xff, 0xff, 0xff, 0], command::write_6),
+    Row::new("INQUIRY", &[0x12, 0x01, 0xff, 0xff, 0xff, 0], command::inquiry),
+    Row::new("MODE SENSE(6)", &[0x1a, 0x08, 0xff, 0xff, 0xff, 0], command::mode_sense_6),
+    Row::new("START STOP UNIT", &[0x1b, 0x01, 0, 0, 0xf5, 0], command::start_stop_unit),
+    Row::new("READ CAPACITY(10)", &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0], command::read_capacity_10),
+    Row::new("READ(10)", &[0x28, 0x1a, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0], command::read_10),
+    Row::new("WRITE(10)", &[0x2a, 0x1a, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0], command::write_10),
+    Row::new("SYNCHRONIZE CACHE(10)", &[0x35, 0x06, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0], command::synchronize_cache_10),
+    Row::new("WRITE SAME(10)", &[0x41, 0x08, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0], command::write_same_10),
+    Row::new("UNMAP", &[0x42, 0, 0, 0, 0, 0, 0x1f, 0xff, 0xff, 0], command::unmap),
+    Row::new("MODE SENSE(10)", &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0], command::mode_sense_10),
+    Row::new("READ(16)", &[0x88, 0x1a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0], command::read_16),
+    Row::new("COMPARE AND WRITE", &[0x89, 0x1a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0xff, 0x1f, 0], command::compare_and_write),
+    Row::new("WRITE(16)", &[0x8a, 0x1a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0], command::write_16),
+    Row::new("SYNCHRONIZE CACHE(16)", &[0x91, 0x06, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0], command::synchronize_cache_16),
+    Row::new("WRITE SAME(16)", &[0x93, 0x09, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0], command::write_same_16),
+    Row::service("READ CAPACITY(16)", &[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], command::read_capacity_16),
+    Row::service("REPORT TARGET PORT GROUPS", &[0xa3, 0x2a, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], command::report_target_port_groups),
+    Row::service("REPORT SUPPORTED OPERATION CODES", &[0xa3, 0x0c, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0], command::report_supported_operation_codes),
+    Row::new("READ(12)", &[0xa8, 0x1a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0], command::read_12),
+    Row::new("WRITE(12)", &[0xaa, 0x1a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0], command::write_12),
+];
+
+/// No row has this opcode.
+const ABSENT: u8 = 0xff;
+
+/// For each opcode, its first row.
+static FIRST: [u8; 256] = first_rows();
+
+const fn first_rows() -> [u8; 256] {
+    assert!(TABLE.len() < ABSENT as usize);
+    let mut first = [ABSENT; 256];
+    let mut i = TABLE.len();
+    while i > 0 {
+        i -= 1;
+        #[allow(clippy::cast_possible_truncation, reason = "asserted above; try_from is not const")]
+        let index = i as u8;
+        first[TABLE[i].opcode() as usize] = index;
+    }
+    first
+}
+
+/// The rows of an opcode, starting with the first. Empty if the opcode is unknown.
+fn rows(opcode: u8) -> impl Iterator<Item = &'static Row> {
+    let first = usize::from(FIRST[usize::from(opcode)]);
+    ROWS.get(first..).unwrap_or(&[]).iter().take_while(move |row| row.opcode() == opcode)
+}
+
+/// One copy of the table in memory.
+static ROWS: &[Row] = TABLE;
+
+/// Whether the opcode is known, and the row that an opcode and service action mean.
+pub(super) fn find(opcode: u8, service_action: u8) -> Result<&'static Row, Sense> {
+    let mut known = false;
+    for row in rows(opcode) {
+        known = true;
+        if row.service_action.is_none_or(|own| own == service_action) {
+            return Ok(row);
+        }
+    }
+    // SPC-4 4.2.5.1 has no code of its own for service actions: for a known opcode it is the field that is
+    // invalid, and only an unknown opcode is an INVALID COMMAND OPERATION CODE.
+    Err(if known { Sense::invalid_cdb_field(1, Some(4)) } else { Sense::INVALID_OPCODE })
+}
+
+/// The row a CDB means, for names in logs and metrics.
+pub fn row(cdb: &[u8]) -> Option<&'static Row> {
+    let service_action = cdb.get(1).copied().unwrap_or(0) & SERVICE_ACTION;
+    find(*cdb.first()?, service_action).ok()
+}
+
+/// Looks a CDB up: its row, and its service action if that is what byte 1 holds.
+pub(super) fn lookup(cdb: &Cdb) -> Result<&'static Row, Sense> {
+    find(cdb[0], cdb[1] & SERVICE_ACTION)
+}
+
+/// CDB length by group code (SPC-4 table 18); 0 for groups without one.
+const fn cdb_len(opcode: u8) -> usize {
+    match opcode >> 5 {
+        0 => 6,
+        1 | 2 => 10,
+        4 => 16,
+        5 => 12,
+        _ => 0,
+    }
+}
+
+const _: () = {
+    let mut i = 0;
+    while i < TABLE.len() {
+        let row = &TABLE[i];
+        assert!(row.usage.len() == cdb_len(row.opcode()), "usage data must be as long as the CDB");
+        if i > 0 {
+            let before = &TABLE[i - 1];
+            assert!(order(before) < order(row), "rows must be sorted and unique");
+            let same = before.opcode() == row.opcode();
+            assert!(
+                !same || (before.service_action.is_some() && row.service_action.is_some()),
+                "an opcode has service actions or it has none"
+            );
+        }
+        i += 1;
+    }
+};
+
+const fn order(row: &Row) -> u16 {
+    let action = match row.service_action {
+        Some(action) => action,
+        None => 0,
+    };
+    u16::from_be_bytes([row.opcode(), action])
+}
