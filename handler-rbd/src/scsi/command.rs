@@ -361,3 +361,6 @@ fn u64_at(cdb: &Cdb, at: usize) -> u64 {
 fn bytes_at<const N: usize>(cdb: &Cdb, at: usize) -> [u8; N] {
     cdb.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
 }
+
+#[cfg(test)]
+mod tests;

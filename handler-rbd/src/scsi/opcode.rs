@@ -164,38 +164,35 @@ const fn first_rows() -> [u8; 256] {
     first
 }
 
-/// The rows of an opcode, starting with the first. Empty if the opcode is unknown.
-fn rows(opcode: u8) -> impl Iterator<Item = &'static Row> {
-    let first = usize::from(FIRST[usize::from(opcode)]);
-    ROWS.get(first..).unwrap_or(&[]).iter().take_while(move |row| row.opcode() == opcode)
-}
-
 /// One copy of the table in memory.
 static ROWS: &[Row] = TABLE;
 
-/// Whether the opcode is known, and the row that an opcode and service action mean.
-pub(super) fn find(opcode: u8, service_action: u8) -> Result<&'static Row, Sense> {
-    let mut known = false;
-    for row in rows(opcode) {
-        known = true;
-        if row.service_action.is_none_or(|own| own == service_action) {
-            return Ok(row);
-        }
+/// The row that an opcode and, where it has them, a service action mean.
+fn find(opcode: u8, service_action: u8) -> Result<&'static Row, Sense> {
+    let first = usize::from(FIRST[usize::from(opcode)]);
+    let rows = ROWS.get(first..).unwrap_or(&[]);
+    match rows.first() {
+        None => Err(Sense::INVALID_OPCODE),
+        Some(row) if row.service_action.is_none() => Ok(row),
+        // SPC-4 4.2.5.1 has no code of its own for service actions: of a known opcode it is the field that is
+        // invalid, only an unknown opcode is an INVALID COMMAND OPERATION CODE.
+        Some(_) => rows
+            .iter()
+            .take_while(|row| row.opcode() == opcode)
+            .find(|row| row.service_action == Some(service_action))
+            .ok_or(Sense::invalid_cdb_field(1, Some(4))),
     }
-    // SPC-4 4.2.5.1 has no code of its own for service actions: for a known opcode it is the field that is
-    // invalid, and only an unknown opcode is an INVALID COMMAND OPERATION CODE.
-    Err(if known { Sense::invalid_cdb_field(1, Some(4)) } else { Sense::INVALID_OPCODE })
+}
+
+/// The row that a CDB means.
+pub(super) fn lookup(cdb: &Cdb) -> Result<&'static Row, Sense> {
+    find(cdb[0], cdb[1] & SERVICE_ACTION)
 }
 
 /// The row a CDB means, for names in logs and metrics.
 pub fn row(cdb: &[u8]) -> Option<&'static Row> {
     let service_action = cdb.get(1).copied().unwrap_or(0) & SERVICE_ACTION;
     find(*cdb.first()?, service_action).ok()
-}
-
-/// Looks a CDB up: its row, and its service action if that is what byte 1 holds.
-pub(super) fn lookup(cdb: &Cdb) -> Result<&'static Row, Sense> {
-    find(cdb[0], cdb[1] & SERVICE_ACTION)
 }
 
 /// CDB length by group code (SPC-4 table 18); 0 for groups without one.
@@ -233,4 +230,55 @@ const fn order(row: &Row) -> u16 {
         None => 0,
     };
     u16::from_be_bytes([row.opcode(), action])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found_by_cdb() {
+        let name = |cdb: &[u8]| row(cdb).map(Row::name);
+        assert_eq!(name(&[0x28]), Some("READ(10)"));
+        assert_eq!(name(&[0xa3, 0x0a]), Some("REPORT TARGET PORT GROUPS"));
+        assert_eq!(name(&[0xa3, 0xec]), Some("REPORT SUPPORTED OPERATION CODES")); // high bits are not of it
+        assert_eq!(name(&[0xa3, 0x05]), None);
+        assert_eq!(name(&[0x9e]), None);
+        assert_eq!(name(&[0xff]), None);
+        assert_eq!(name(&[]), None);
+    }
+
+    #[test]
+    fn the_table_is_these_commands() {
+        // Opcode, service action, CDB length, in order.
+        let expected: &[(u8, Option<u8>, usize)] = &[
+            (0x00, None, 6),        // TEST UNIT READY
+            (0x03, None, 6),        // REQUEST SENSE
+            (0x08, None, 6),        // READ(6)
+            (0x0a, None, 6),        // WRITE(6)
+            (0x12, None, 6),        // INQUIRY
+            (0x1a, None, 6),        // MODE SENSE(6)
+            (0x1b, None, 6),        // START STOP UNIT
+            (0x25, None, 10),       // READ CAPACITY(10)
+            (0x28, None, 10),       // READ(10)
+            (0x2a, None, 10),       // WRITE(10)
+            (0x35, None, 10),       // SYNCHRONIZE CACHE(10)
+            (0x41, None, 10),       // WRITE SAME(10)
+            (0x42, None, 10),       // UNMAP
+            (0x5a, None, 10),       // MODE SENSE(10)
+            (0x88, None, 16),       // READ(16)
+            (0x89, None, 16),       // COMPARE AND WRITE
+            (0x8a, None, 16),       // WRITE(16)
+            (0x91, None, 16),       // SYNCHRONIZE CACHE(16)
+            (0x93, None, 16),       // WRITE SAME(16)
+            (0x9e, Some(0x10), 16), // READ CAPACITY(16)
+            (0xa3, Some(0x0a), 12), // REPORT TARGET PORT GROUPS
+            (0xa3, Some(0x0c), 12), // REPORT SUPPORTED OPERATION CODES
+            (0xa8, None, 12),       // READ(12)
+            (0xaa, None, 12),       // WRITE(12)
+        ];
+        let rows: Vec<_> =
+            TABLE.iter().map(|row| (row.opcode(), row.service_action(), row.usage().len())).collect();
+        assert_eq!(rows, expected);
+    }
 }

@@ -103,7 +103,8 @@ const NAME_STRING: u8 = 0x8;
 const PORT: u8 = 0x90;
 const DEVICE: u8 = 0xa0;
 
-/// A designator's length is one byte.
+/// A designator's length is one byte. The kernel's longest configuration string, 255 bytes, just fits without
+/// its zero byte; tcmu-runner overflowed there.
 const DESIGNATOR_MAX: usize = 255;
 
 /// Appends a designation descriptor; what does not fit is cut off.
@@ -116,7 +117,7 @@ fn designator(head: [u8; 2], out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>))
     out[at] = u8::try_from(out.len() - at - 1).unwrap_or(u8::MAX);
 }
 
-/// Appends text and a zero byte, cut to leave room for the vendor identification before it.
+/// Appends text and the zero byte that tcmu-runner counts in.
 fn push_text(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(text.as_bytes());
     out.push(0);
@@ -195,3 +196,6 @@ fn page(code: u8, out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
     let len = u16::try_from(out.len() - start - 4).unwrap_or(u16::MAX);
     out[start + 2..start + 4].copy_from_slice(&len.to_be_bytes());
 }
+
+#[cfg(test)]
+mod tests;
