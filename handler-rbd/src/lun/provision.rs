@@ -1,9 +1,9 @@
 //! UNMAP and WRITE SAME: giving space back, and filling.
 //!
 //! UNMAP is a hint per block: it becomes discards, which storage may round inwards. WRITE SAME is a promise:
-//! afterwards the extent holds the block given, UNMAP bit or not (SBC-3 5.43). With UNMAP = 1 space may be
-//! given back only if the block is what deallocated blocks read as, zeros; then the operation is "write
-//! zeroes", which gives back what it can and writes the rest. Any other block is written.
+//! afterwards the extent holds the block given, UNMAP bit or not (SBC-3, "WRITE SAME (10) command"). With
+//! UNMAP = 1 space may be given back only if the block is what deallocated blocks read as, zeros; then the
+//! operation is "write zeroes", which gives back what it can and writes the rest. Any other block is written.
 
 use super::job::Discards;
 use super::{Job, LogicalUnit, Step, Transfer};
@@ -79,13 +79,14 @@ pub(super) fn unmap(
         return Err(Sense::invalid_parameter(2));
     }
     for (index, extent) in list.enumerate() {
-        // The limit is on the sum over all descriptors (SBC-3 6.6.4, MAXIMUM UNMAP LBA COUNT).
+        // SBC-3, "UNMAP parameter list": MAXIMUM UNMAP LBA COUNT limits the sum over all descriptors. For
+        // tcmu-runner it limited each.
         total = total.saturating_add(extent.blocks.0);
         if total > max_total {
             return Err(Sense::invalid_parameter(descriptor_at(index).saturating_add(8)));
         }
         let range = unit.locate(extent)?;
-        // SBC-3 5.28.2: a descriptor for no blocks is not an error.
+        // SBC-3, same clause: a descriptor for no blocks is not an error.
         if range.len > 0 && !discards.push(range) {
             return Err(Sense::INTERNAL_FAILURE);
         }

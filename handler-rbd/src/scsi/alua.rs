@@ -1,4 +1,4 @@
-//! REPORT TARGET PORT GROUPS data (SPC-4 6.37).
+//! REPORT TARGET PORT GROUPS data (SPC-4, "REPORT TARGET PORT GROUPS command").
 
 use super::identity::{Identity, PortGroup};
 

@@ -1,4 +1,4 @@
-//! MODE SENSE data (SPC-4 6.11, 6.12, 7.5; SBC-3 6.5).
+//! MODE SENSE data (SPC-4 and SBC-3, "Mode parameters").
 //!
 //! Three pages, no block descriptors, nothing changeable, nothing saved.
 
@@ -11,7 +11,7 @@ const RECOVERY: [u8; 12] = [0x01, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 /// Caching: WCE = 0, because a write is durable when it completes; RCD = 0.
 const CACHING: [u8; 20] = [0x08, 0x12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
-/// Control (SPC-4 7.5.8).
+/// Control.
 const CONTROL: [u8; 12] = [
     0x0a, 0x0a, //
     0x02, // TST 000b, D_SENSE 0, GLTSD 1
@@ -29,7 +29,7 @@ const ALL_PAGES: u8 = 0x3f;
 /// SUBPAGE CODE for all subpages.
 const ALL_SUBPAGES: u8 = 0xff;
 
-/// DEVICE-SPECIFIC PARAMETER (SBC-3 table 163): DPOFUA, and not WP.
+/// DEVICE-SPECIFIC PARAMETER (SBC-3, "Mode parameter header"): DPOFUA, and not WP.
 const DEVICE_SPECIFIC: u8 = 0x10;
 
 const SHORT_HEADER: usize = 4;

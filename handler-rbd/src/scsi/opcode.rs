@@ -1,20 +1,15 @@
-//! The one table of commands: what is decoded, what is refused and what REPORT SUPPORTED OPERATION CODES says.
+//! The one table of commands: decoded, refused and reported (REPORT SUPPORTED OPERATION CODES) by it.
 //!
-//! A row's CDB usage data (SPC-4 6.36.3) is also the law of [`decode`](super::command::decode): a bit that
-//! the usage data does not name is one that is not evaluated, so setting it is an error, never ignored.
-//! RDPROTECT, WRPROTECT, ANCHOR, PBDATA, LBDATA, PMI, RELADR, NACA and LINK are refused by that alone.
-//! Named, though nothing depends on them: DPO is a hint; FUA, FUA_NV and SYNC_NV ask for what every write
-//! gives here; IMMED allows, but does not demand, an early answer; GROUP NUMBER has no effect without groups
-//! to count in.
+//! A row's CDB usage data (SPC-4, "One_command parameter data format") is also the law of
+//! [`decode`](super::command::decode): a bit that the usage data does not name is not evaluated, so setting
+//! it is an error, never ignored. RDPROTECT, WRPROTECT, ANCHOR, PBDATA, LBDATA, PMI, RELADR, NACA and LINK are
+//! refused by that alone. Named, though nothing depends on them: DPO is a hint; FUA, FUA_NV and SYNC_NV ask
+//! for what every write gives here; IMMED allows an early answer, and a late one keeps more than its promise;
+//! GROUP NUMBER has no effect without groups to count in.
 
+use super::cdb::{CDB_MAX, Cdb};
 use super::command::{self, Command};
 use super::sense::Sense;
-
-/// A command's CDB, padded with zeros.
-pub(super) type Cdb = [u8; CDB_MAX];
-
-/// Longest CDB in the table.
-pub(super) const CDB_MAX: usize = 16;
 
 /// A command this logical unit knows.
 pub struct Row {
@@ -25,15 +20,11 @@ pub struct Row {
     whole: u128,
     /// One bits: those of the CDB that must be zero.
     refused: u128,
-    parse: fn(&Cdb) -> Result<Command, Sense>,
+    parse: fn(Cdb) -> Result<Command, Sense>,
 }
 
 impl Row {
-    const fn new(
-        name: &'static str,
-        usage: &'static [u8],
-        parse: fn(&Cdb) -> Result<Command, Sense>,
-    ) -> Self {
+    const fn new(name: &'static str, usage: &'static [u8], parse: fn(Cdb) -> Result<Command, Sense>) -> Self {
         Self::with(name, None, usage, parse)
     }
 
@@ -41,7 +32,7 @@ impl Row {
     const fn service(
         name: &'static str,
         usage: &'static [u8],
-        parse: fn(&Cdb) -> Result<Command, Sense>,
+        parse: fn(Cdb) -> Result<Command, Sense>,
     ) -> Self {
         Self::with(name, Some(usage[1] & SERVICE_ACTION), usage, parse)
     }
@@ -50,7 +41,7 @@ impl Row {
         name: &'static str,
         service_action: Option<u8>,
         usage: &'static [u8],
-        parse: fn(&Cdb) -> Result<Command, Sense>,
+        parse: fn(Cdb) -> Result<Command, Sense>,
     ) -> Self {
         let mut whole = [0; CDB_MAX];
         let mut refused = [0; CDB_MAX];
@@ -89,13 +80,12 @@ impl Row {
     }
 
     /// Makes a command of the CDB that found this row.
-    pub(super) fn parse(&self, cdb: &Cdb) -> Result<Command, Sense> {
-        let word = u128::from_be_bytes(*cdb);
-        let wrong = word & self.refused;
+    pub(super) fn parse(&self, cdb: Cdb) -> Result<Command, Sense> {
+        let wrong = cdb.0 & self.refused;
         if wrong != 0 {
             return Err(first_bit(wrong));
         }
-        (self.parse)(&(word & self.whole).to_be_bytes())
+        (self.parse)(Cdb(cdb.0 & self.whole))
     }
 }
 
@@ -174,8 +164,8 @@ fn find(opcode: u8, service_action: u8) -> Result<&'static Row, Sense> {
     match rows.first() {
         None => Err(Sense::INVALID_OPCODE),
         Some(row) if row.service_action.is_none() => Ok(row),
-        // SPC-4 4.2.5.1 has no code of its own for service actions: of a known opcode it is the field that is
-        // invalid, only an unknown opcode is an INVALID COMMAND OPERATION CODE.
+        // SPC-4, "Operation code" and "Service action": of a known opcode it is a field that is invalid; only
+        // an unknown opcode is an INVALID COMMAND OPERATION CODE.
         Some(_) => rows
             .iter()
             .take_while(|row| row.opcode() == opcode)
@@ -185,8 +175,8 @@ fn find(opcode: u8, service_action: u8) -> Result<&'static Row, Sense> {
 }
 
 /// The row that a CDB means.
-pub(super) fn lookup(cdb: &Cdb) -> Result<&'static Row, Sense> {
-    find(cdb[0], cdb[1] & SERVICE_ACTION)
+pub(super) fn lookup(cdb: Cdb) -> Result<&'static Row, Sense> {
+    find(cdb.byte::<0>(), cdb.byte::<1>() & SERVICE_ACTION)
 }
 
 /// The row a CDB means, for names in logs and metrics.
@@ -195,7 +185,7 @@ pub fn row(cdb: &[u8]) -> Option<&'static Row> {
     find(*cdb.first()?, service_action).ok()
 }
 
-/// CDB length by group code (SPC-4 table 18); 0 for groups without one.
+/// CDB length by group code (SPC-4, "Operation code"); 0 for groups without one.
 const fn cdb_len(opcode: u8) -> usize {
     match opcode >> 5 {
         0 => 6,

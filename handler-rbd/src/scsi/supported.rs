@@ -1,10 +1,10 @@
-//! REPORT SUPPORTED OPERATION CODES data (SPC-4 6.36), from the opcode table.
+//! REPORT SUPPORTED OPERATION CODES data (SPC-4, the command's clause), from the opcode table.
 
 use super::command::Selection;
 use super::opcode::{Row, TABLE};
 use super::sense::Sense;
 
-/// Command timeouts descriptor (SPC-4 6.36.4): its length, and no time-outs indicated.
+/// Command timeouts descriptor (SPC-4, same clause): its length, and no time-outs indicated.
 const TIMEOUTS: [u8; 12] = [0, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 /// CTDP in a command descriptor, in the one-command format, and SERVACTV.
@@ -62,7 +62,7 @@ fn push_all(timeouts: bool, out: &mut Vec<u8>) {
 
 fn push_one(row: Option<&Row>, timeouts: bool, out: &mut Vec<u8>) {
     let Some(row) = row else {
-        // Nothing behind SUPPORT is valid then.
+        // With SUPPORT = 001b all data after byte 1 is undefined.
         out.extend_from_slice(&[0, NOT_SUPPORTED, 0, 0]);
         return;
     };

@@ -1,4 +1,4 @@
-//! The UNMAP parameter list (SBC-3 5.28.2), from memory that its sender can no longer change.
+//! The UNMAP parameter list (SBC-3), from memory that its sender can no longer change.
 
 use super::sense::Sense;
 use super::{Blocks, Extent, Lba};
