@@ -2,10 +2,10 @@
 //!
 //! The length that the CDB implies and the length of the data buffer come from different hands and are both
 //! checked before anything is touched. A buffer shorter than what the CDB moves is refused, and so is a
-//! longer one with data for the disk, as the kernel does for its own backstores (`target_cmd_size_check`):
-//! INVALID FIELD IN COMMAND INFORMATION UNIT, because the CDB is right and the transport's length is not.
-//! (tcmu-runner called it a hardware error.) A longer buffer for a READ gets the blocks that the CDB names, and
-//! the initiator a residual.
+//! longer one with data for the disk, as the kernel does for its own backstores (`target_cmd_size_check`).
+//! The sense is INVALID FIELD IN COMMAND INFORMATION UNIT: the CDB is right, the transport's length is not.
+//! tcmu-runner called it a hardware error, which initiators take for a broken disk. A longer buffer for a
+//! READ gets the blocks that the CDB names, and the initiator a residual.
 
 use super::{Job, LogicalUnit, Outcome, Step, Transfer};
 use crate::block::Op;

@@ -40,6 +40,7 @@ pub struct Transfer {
 
 /// What to do next about a command.
 #[derive(Debug)]
+#[must_use = "a step not taken leaves its command unanswered"]
 pub enum Step {
     /// It is over.
     Done(Outcome),
@@ -128,7 +129,7 @@ impl LogicalUnit {
                 let ask = provision::WriteSame { extent, unmap, no_data, blocks_at };
                 provision::write_same(self, &ask, transfer, params)
             }
-            Command::Unmap { list } => provision::unmap(self, list, transfer, params),
+            Command::Unmap { list } => provision::unmap(self, list, params),
             // SAM-4, "Unit attention condition": asked like this, a pending one is told in the reply, once.
             Command::RequestSense { descriptor, allocation } => {
                 let sense = self.attention.take().unwrap_or(Sense::NONE);

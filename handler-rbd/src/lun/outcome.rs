@@ -6,6 +6,7 @@ use crate::scsi::sense;
 
 /// The end of a command: a status, and sense data if the status is CHECK CONDITION.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a command must be answered with its outcome"]
 pub enum Outcome {
     /// GOOD.
     Good,

@@ -6,9 +6,8 @@
 //! operation is "write zeroes", which gives back what it can and writes the rest. Any other block is written.
 
 use super::job::Discards;
-use super::{Job, LogicalUnit, Step, Transfer};
+use super::{Job, LogicalUnit, MAX_UNMAP_DESCRIPTORS, Outcome, Step, Transfer};
 use crate::block::Op;
-use crate::lun::Outcome;
 use crate::scsi::unmap::{descriptor_at, descriptors};
 use crate::scsi::{Command, Extent, Sense};
 
@@ -60,22 +59,14 @@ pub(super) fn write_same(
 }
 
 /// Checks the whole list before it begins: a list with a mistake discards nothing.
-pub(super) fn unmap(
-    unit: &LogicalUnit,
-    list_len: u16,
-    transfer: Transfer,
-    params: &[u8],
-) -> Result<Step, Sense> {
-    let list_len = usize::from(list_len);
-    if transfer.len < list_len || params.len() < list_len {
-        return Err(Sense::PARAMETER_LIST_LENGTH);
-    }
-    let list = descriptors(&params[..list_len])?;
+pub(super) fn unmap(unit: &LogicalUnit, list_len: u16, params: &[u8]) -> Result<Step, Sense> {
+    // Fewer parameters than the CDB says is what a data buffer shorter than that gives.
+    let list = params.get(..usize::from(list_len)).ok_or(Sense::PARAMETER_LIST_LENGTH)?;
+    let list = descriptors(list)?;
     let mut discards = Discards::NONE;
     let mut total: u64 = 0;
     let max_total = u64::from(unit.max_unmap());
-    let too_many = list.len() > super::MAX_UNMAP_DESCRIPTORS;
-    if too_many {
+    if list.len() > MAX_UNMAP_DESCRIPTORS {
         return Err(Sense::invalid_parameter(2));
     }
     for (index, extent) in list.enumerate() {

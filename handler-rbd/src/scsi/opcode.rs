@@ -51,10 +51,8 @@ impl Row {
             refused[i] = !usage[i];
             i += 1;
         }
+        // A CDB that found the row has the row's opcode and service action, which the usage data name.
         refused[0] = 0;
-        if service_action.is_some() {
-            refused[1] &= !SERVICE_ACTION;
-        }
         let (whole, refused) = (u128::from_be_bytes(whole), u128::from_be_bytes(refused));
         Self { name, service_action, usage, whole, refused, parse }
     }

@@ -94,6 +94,8 @@ fn compare_and_write_stays_in_one_object() {
     let limits = Limits { object_size: 768, ..geometry().limits };
     let mut unit = LogicalUnit::new(Geometry { limits, ..geometry() });
     assert!(matches!(run_on(&mut unit, &compare_and_write(0, 1), &[0; 1024]), End::Ops(_)));
+    // To the last byte of one.
+    assert!(matches!(run_on(&mut unit, &compare_and_write(2, 1), &[0; 1024]), End::Ops(_)));
     assert_eq!(run_on(&mut unit, &compare_and_write(1, 1), &[0; 1024]), End::Check(4, 0x44, 0));
 }
 
@@ -124,7 +126,7 @@ proptest! {
     #[test]
     fn operations_stay_in_bounds(
         mut cdb in any::<[u8; 16]>(),
-        opcode in prop::sample::select(vec![0x08, 0x0a, 0x28, 0x2a, 0x88, 0x8a, 0xa8, 0xaa, 0x89, 0x41, 0x93]),
+        opcode in prop::sample::select(vec![8, 10, 0x28, 0x2a, 0x88, 0x8a, 0xa8, 0xaa, 0x89, 0x41, 0x93]),
         near in any::<bool>(),
         len in prop::sample::select(vec![0, 512, 1024, 65_536]),
     ) {
