@@ -345,7 +345,8 @@ impl Served {
     fn answer_data(&mut self, token: Token, len: usize) -> Result<(), RingError> {
         let mut read_len = None;
         if len < token.data().len() {
-            read_len = u32::try_from(len).ok().and_then(NonZeroU32::new).filter(|_| self.ring.features().read_len);
+            read_len =
+                u32::try_from(len).ok().and_then(NonZeroU32::new).filter(|_| self.ring.features().read_len);
             if read_len.is_none() {
                 token.data().zero_from(len);
             }
