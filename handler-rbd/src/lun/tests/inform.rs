@@ -52,7 +52,7 @@ fn block_limits_are_those_of_the_incumbent() {
 #[test]
 fn replies_end_with_the_allocation_length() {
     assert_eq!(reply(&inquiry(0, 0, 5)), [0, 0, 5, 2, 0x1f]);
-    assert_eq!(reply(&inquiry(0, 0, 0)), []);
+    assert_eq!(reply(&inquiry(0, 0, 0)), [0_u8; 0]);
     assert_eq!(reply(&inquiry(1, 0x83, 4)), [0, 0x83, 0, 0xe2]); // the length is the whole page's
     assert_eq!(reply(&[0x1a, 0, 0x3f, 0, 4, 0]), [0x2f, 0, 0x10, 0]);
     assert_eq!(reply(&[0x1a, 0, 0x3f, 0, 1, 0]), [0x2f]);
