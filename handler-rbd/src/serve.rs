@@ -91,11 +91,13 @@ fn start_netlink(module: &Module, daemon: &Arc<Daemon>) -> anyhow::Result<Netlin
     let started = module.reset_netlink().map_err(anyhow::Error::from).and_then(|()| {
         let link = TcmuNetlink::connect()?;
         link.set_features(true)?;
-        let (handler, lost) = (daemon.clone(), daemon.clone());
+        let (handler, scanner) = (daemon.clone(), daemon.clone());
         let thread = NetlinkThread::spawn(
             link,
+            module.clone(),
             move |event, responder| handler.handle(event, responder),
-            move || lost.events_lost(),
+            // Events were lost. Devices that vanished notice it themselves.
+            move || scanner.adopt_all(),
         )?;
         daemon.adopt_all();
         Ok(thread)

@@ -14,7 +14,6 @@ pub use open::SetupError;
 use crate::device::{Exit, Handle, Message};
 use crate::kernel::configfs::Backstore;
 use crate::kernel::event::{Change, Event, EventKind};
-use crate::kernel::module::Module;
 use crate::kernel::responder::Responder;
 use crate::kernel::uio::UioDevice;
 use crate::kernel::{DeviceName, Sys};
@@ -72,13 +71,13 @@ impl Daemon {
         let name = format!("event-uio{}", event.minor);
         let work = move || {
             let Some(responder) = take(&theirs) else { return };
-            match event.kind {
-                EventKind::Added => daemon.added(&event.device, event.minor, responder),
-                EventKind::Removed => responder.done(daemon.removed(&event.device, event.minor)),
-                EventKind::Reconfigured(change) => {
-                    responder.done(daemon.reconfigured(&event.device, event.minor, &change));
-                }
-            }
+            let result = match event.kind {
+                EventKind::Added => daemon.added(&event.device, event.minor),
+                EventKind::Removed => daemon.removed(&event.device, event.minor),
+                EventKind::Reconfigured(change) => daemon.reconfigured(&event.device, event.minor, &change),
+            };
+            // If nobody waits any more, a device just added is gone, and its thread notices.
+            responder.done(result);
         };
         if let Err(error) = std::thread::Builder::new().name(name).spawn(work) {
             tracing::error!(%error, "no thread to carry out an event with");
@@ -89,10 +88,10 @@ impl Daemon {
     }
 
     /// A device was made: serve it or say why not.
-    fn added(self: &Arc<Self>, device: &DeviceName, minor: u32, responder: Responder) {
+    fn added(self: &Arc<Self>, device: &DeviceName, minor: u32) -> Result<(), Errno> {
         let Some(tenant) = self.registry.begin(minor) else {
             tracing::info!(%device, minor, "is served already");
-            return responder.done(Ok(()));
+            return Ok(());
         };
         let (tell, opened) = crossbeam_channel::bounded(1);
         let (daemon, name) = (self.clone(), device.clone());
@@ -106,7 +105,7 @@ impl Daemon {
         if let Err(error) = std::thread::Builder::new().name(format!("open-uio{minor}")).spawn(opener) {
             tracing::error!(%device, %error, "no thread to open the device with");
             self.registry.end(tenant);
-            return responder.done(Err(Errno::EAGAIN));
+            return Err(Errno::EAGAIN);
         }
         let timeout = self.settings.open_timeout;
         let result = match opened.recv_timeout(timeout) {
@@ -118,7 +117,7 @@ impl Daemon {
                     "the image is not open after {} s, giving up: is the cluster reachable and healthy (ceph -s)?",
                     timeout.as_secs()
                 );
-                return responder.done(Err(Errno::ETIMEDOUT));
+                return Err(Errno::ETIMEDOUT);
             }
             // It is past the point of return; only local steps are left, and they are bounded.
             Err(_) => opened.recv().unwrap_or(Err(SetupError::Thread(Errno::EIO.into()))),
@@ -126,11 +125,11 @@ impl Daemon {
         match result {
             Ok(()) => {
                 tracing::info!(%device, minor, config = device.config, "device added");
-                responder.done(Ok(()));
+                Ok(())
             }
             Err(error) => {
                 tracing::error!(%device, config = device.config, "cannot add the device: {}", Chain(&error));
-                responder.done(Err(error.errno()));
+                Err(error.errno())
             }
         }
     }
@@ -200,20 +199,6 @@ impl Daemon {
         }
     }
 
-    /// Events were lost: whoever waits for an answer is freed with an error, and what exists is looked at
-    /// again. Devices that vanished notice it themselves.
-    pub fn events_lost(self: &Arc<Self>) {
-        tracing::warn!("netlink events were lost; releasing whoever waits and scanning anew");
-        let module = Module::new(&self.settings.sys);
-        if let Err(error) = module.block_netlink(true).and_then(|()| module.reset_netlink()) {
-            tracing::error!("cannot reset the netlink interface: {}", Chain(&error));
-        }
-        self.adopt_all();
-        if let Err(error) = module.block_netlink(false) {
-            tracing::error!("cannot unblock the netlink interface: {}", Chain(&error));
-        }
-    }
-
     /// Ends all devices: every command that is on a ring is answered, then images are closed.
     pub fn shut_down(self: &Arc<Self>) {
         let stops: Vec<_> = self
@@ -234,21 +219,24 @@ impl Daemon {
     }
 
     fn stop(&self, minor: u32) {
-        let Departure::Serving(handle) = self.registry.depart(minor) else { return };
         let uio = UioDevice::by_minor(&self.settings.sys, minor);
-        let backstore = uio.ok().map(|uio| Backstore::new(&self.settings.sys, &uio.name));
-        // New commands get BUSY, which initiators retry, so that the ring runs empty.
-        let blocked = backstore.as_ref().is_some_and(|backstore| backstore.block(true).is_ok());
-        handle.send(Message::Stop);
-        if !handle.wait(self.settings.drain_timeout) {
-            tracing::warn!(
-                minor,
-                "commands are still in progress; the next start fences this client and resets the ring"
-            );
+        let Ok(backstore) = uio.map(|uio| Backstore::new(&self.settings.sys, &uio.name)) else { return };
+        if let Departure::Serving(handle) = self.registry.depart(minor) {
+            // New commands get BUSY, which initiators retry, so that the ring runs empty.
+            if let Err(error) = backstore.block(true) {
+                tracing::warn!(minor, "cannot block the device while it stops: {}", Chain(&error));
+            }
+            handle.send(Message::Stop);
+            if !handle.wait(self.settings.drain_timeout) {
+                tracing::warn!(
+                    minor,
+                    "commands are still in progress; the next start fences this client and has them retried"
+                );
+            }
         }
-        if blocked && let Some(backstore) = backstore {
-            // From here on commands wait on the ring for our successor.
-            let _ = backstore.block(false);
+        // From here on commands wait on the ring for our successor.
+        if let Err(error) = backstore.block(false) {
+            tracing::warn!(minor, "cannot unblock the device: {}", Chain(&error));
         }
     }
 }

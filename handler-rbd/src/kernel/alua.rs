@@ -6,9 +6,11 @@
 
 use super::configfs::Backstore;
 use super::{file, file::FileError};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const DEFAULT_GROUP: &str = "default_tg_pt_gp";
+/// PROTOCOL IDENTIFIER of iSCSI (SPC-4 table 477).
+const ISCSI: u8 = 5;
 
 /// Asymmetric access state (SPC-4 table 286).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -126,8 +128,14 @@ impl Backstore {
         let alua = self.dir().join("alua");
         let mut groups = Vec::new();
         for name in file::entries(&alua)? {
-            if name != DEFAULT_GROUP {
-                groups.extend(PortGroup::read(alua.join(&name), name)?);
+            if name == DEFAULT_GROUP {
+                continue;
+            }
+            let dir = alua.join(&name);
+            match PortGroup::read(&dir, name) {
+                // It was removed meanwhile.
+                Err(error) if error.is_missing() && !dir.exists() => {}
+                group => groups.extend(group?),
             }
         }
         Ok(groups)
@@ -151,12 +159,13 @@ impl Backstore {
 }
 
 impl PortGroup {
-    fn read(dir: PathBuf, name: String) -> Result<Option<Self>, FileError> {
-        let id = match file::text(&dir.join("tg_pt_gp_id")) {
-            Ok(text) if text.is_empty() => return Ok(None),
-            Err(error) if error.is_missing() => return Ok(None),
-            text => text.map(drop).and_then(|()| file::number(&dir.join("tg_pt_gp_id")))?,
-        };
+    /// `None` if it has no id yet.
+    fn read(dir: &Path, name: String) -> Result<Option<Self>, FileError> {
+        let id = dir.join("tg_pt_gp_id");
+        if file::text(&id)?.is_empty() {
+            return Ok(None);
+        }
+        let id = file::number(&id)?;
         let mut supported = 0;
         for (attribute, bit) in SUPPORTED {
             if file::flag(&dir.join(attribute))? {
@@ -227,9 +236,15 @@ impl TargetPort {
             Err(error) => return Err(error),
         }
         let statistics = tpg.join(format!("lun/lun_{}/statistics", member.lun));
+        let relative_id = file::number(&statistics.join("scsi_port/indx"))?;
+        let protocol = match file::number(&statistics.join("scsi_transport/proto_id")) {
+            // Old kernels do not show it.
+            Err(error) if error.is_missing() && member.fabric == "iscsi" => ISCSI,
+            protocol => protocol?,
+        };
         Ok(Some(TargetPort {
-            protocol: file::number(&statistics.join("scsi_transport/proto_id"))?,
-            relative_id: file::number(&statistics.join("scsi_port/indx"))?,
+            protocol,
+            relative_id,
             group_id,
             tpgt: member.tpgt,
             wwn: member.wwn.clone(),

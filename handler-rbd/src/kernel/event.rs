@@ -77,16 +77,17 @@ impl Done {
 
 impl Event {
     /// The answer this event waits for.
-    pub fn done(&self) -> Done {
-        match self.kind {
+    pub fn owed(&self) -> Owed {
+        let done = match self.kind {
             EventKind::Added => Done::Added,
             EventKind::Removed => Done::Removed,
             EventKind::Reconfigured(_) => Done::Reconfigured,
-        }
+        };
+        Owed { done, device_id: self.device_id }
     }
 }
 
-/// An answer that is owed although the event cannot be understood.
+/// An answer that is owed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owed {
     /// Which answer.

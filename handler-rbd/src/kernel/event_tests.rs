@@ -76,7 +76,7 @@ fn the_answer_belongs_to_the_event() {
     let commands =
         [(EventKind::Added, 4), (EventKind::Removed, 5), (EventKind::Reconfigured(Change::Unknown), 6)];
     for (kind, command) in commands {
-        assert_eq!(event(kind).done().command(), command);
+        assert_eq!(event(kind).owed().done.command(), command);
     }
 }
 

@@ -6,8 +6,8 @@
 //! never loses one. A lost event is a kernel task that waits for ever: the event socket's buffer is
 //! large, and ENOBUFS is reported as [`Received::Overrun`], never swallowed.
 
-use super::event::{self, DeviceId, Done, Event, EventError};
-use super::responder::{Answers, wire_status};
+use super::event::{self, Event, EventError, Owed};
+use super::responder::{Answers, Epoch, wire_status};
 use netlink_packet_core::{
     DefaultNla, Emitable, NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR, NetlinkBuffer, NetlinkMessage,
 };
@@ -22,7 +22,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tcmu_sys::genl::{FAMILY, GROUP, VERSION, attr, cmd};
 
 /// Room for events: about ten thousand of them.
@@ -62,6 +62,9 @@ pub enum NetlinkError {
         /// Why.
         errno: Errno,
     },
+    /// The event was forgotten: see [`Requests::forget`].
+    #[error("the answer comes too late: the netlink interface was reset since")]
+    Late,
     /// The kernel's reply makes no sense.
     #[error("the kernel's reply to {0} cannot be understood")]
     Reply(&'static str),
@@ -117,13 +120,9 @@ impl TcmuNetlink {
         self.events.add_membership(self.group).map_err(failed("join the group with"))
     }
 
-    /// Tells the kernel whether events are answered from now on. It remembers this for the module,
-    /// not for this process.
+    /// Tells the kernel whether events are answered from now on: see [`Requests::set_features`].
     pub fn set_features(&self, answers_events: bool) -> Result<(), NetlinkError> {
-        let value = vec![u8::from(answers_events)];
-        let attributes = vec![DefaultNla::new(attr::SUPP_KERN_CMD_REPLY, value)];
-        let message = Message { command: cmd::SET_FEATURES, version: VERSION, attributes };
-        self.requests.transact("SET_FEATURES", message).map(drop)
+        self.requests.set_features(answers_events)
     }
 
     /// Receives without waiting.
@@ -141,18 +140,13 @@ impl TcmuNetlink {
         }
     }
 
-    /// Answers an event. A [`Responder`](super::responder::Responder) is safer.
-    pub fn reply(
-        &self,
-        done: Done,
-        device_id: DeviceId,
-        status: Result<(), Errno>,
-    ) -> Result<(), NetlinkError> {
-        self.requests.answer(done, device_id, status)
+    /// Drops what was received and not yet looked at.
+    pub(super) fn discard(&mut self) {
+        while !matches!(self.recv(), Ok(Received::WouldBlock) | Err(_)) {}
     }
 
-    /// The way to the kernel for answers.
-    pub fn answers(&self) -> Arc<dyn Answers> {
+    /// The way to the kernel for requests and answers.
+    pub fn requests(&self) -> Arc<Requests> {
         self.requests.clone()
     }
 }
@@ -175,6 +169,7 @@ pub struct Requests {
 struct Sequenced {
     socket: Socket,
     next: u32,
+    epoch: Epoch,
 }
 
 impl Requests {
@@ -184,7 +179,7 @@ impl Requests {
         // The kernel acknowledges before `sendto` returns; this is for a kernel that does not.
         setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(5, 0))
             .map_err(|errno| failed("set options of")(errno.into()))?;
-        let socket = Mutex::new(Sequenced { socket, next: 1 });
+        let socket = Mutex::new(Sequenced { socket, next: 1, epoch: Epoch(0) });
         let mut requests = Requests { socket, family: GENL_ID_CTRL, groups: Vec::new() };
 
         let name = [family.as_bytes(), b"\0"].concat();
@@ -206,9 +201,37 @@ impl Requests {
         Ok(requests)
     }
 
+    /// Tells the kernel whether events are answered from now on. It remembers this for the module,
+    /// not for this process: while it is set and nobody listens, `enable` waits for ever.
+    pub fn set_features(&self, answers_events: bool) -> Result<(), NetlinkError> {
+        let value = vec![u8::from(answers_events)];
+        let attributes = vec![DefaultNla::new(attr::SUPP_KERN_CMD_REPLY, value)];
+        let message = Message { command: cmd::SET_FEATURES, version: VERSION, attributes };
+        self.transact("SET_FEATURES", message).map(drop)
+    }
+
+    /// Refuses the answers to all events so far. After `reset_netlink` nobody waits for them, and the
+    /// kernel would take one for the answer to the device's next event; if that is of another type,
+    /// its task could never be freed.
+    pub fn forget(&self) {
+        self.lane().epoch.0 += 1;
+    }
+
+    fn lane(&self) -> MutexGuard<'_, Sequenced> {
+        self.socket.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Sends a request and gives the payload that came before the acknowledgement, if any did.
     fn transact(&self, request: &'static str, message: Message) -> Result<Vec<u8>, NetlinkError> {
-        let mut lane = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        self.send(&mut self.lane(), request, message)
+    }
+
+    fn send(
+        &self,
+        lane: &mut Sequenced,
+        request: &'static str,
+        message: Message,
+    ) -> Result<Vec<u8>, NetlinkError> {
         let sequence = lane.next;
         lane.next = lane.next.wrapping_add(1);
         let mut generic = GenlMessage::from_payload(message);
@@ -225,13 +248,21 @@ impl Requests {
 }
 
 impl Answers for Requests {
-    fn answer(&self, done: Done, device_id: DeviceId, status: Result<(), Errno>) -> Result<(), NetlinkError> {
+    fn epoch(&self) -> Epoch {
+        self.lane().epoch
+    }
+
+    fn answer(&self, epoch: Epoch, owed: Owed, status: Result<(), Errno>) -> Result<(), NetlinkError> {
         let attributes = vec![
             DefaultNla::new(attr::CMD_STATUS, wire_status(status).to_ne_bytes().to_vec()),
-            DefaultNla::new(attr::DEVICE_ID, device_id.0.to_ne_bytes().to_vec()),
+            DefaultNla::new(attr::DEVICE_ID, owed.device_id.0.to_ne_bytes().to_vec()),
         ];
-        let message = Message { command: done.command(), version: VERSION, attributes };
-        self.transact("the answer to an event", message).map(drop)
+        let message = Message { command: owed.done.command(), version: VERSION, attributes };
+        let mut lane = self.lane();
+        if lane.epoch != epoch {
+            return Err(NetlinkError::Late);
+        }
+        self.send(&mut lane, "the answer to an event", message).map(drop)
     }
 }
 

@@ -2,12 +2,16 @@
 //!
 //! Nothing else runs on it, so no device's slowness delays another's events. The handler must hand
 //! slow work elsewhere and return; it gets each event once, with the duty to answer it. A handler
-//! that panics costs its event an EIO and nothing more. When events were lost, or one cannot be
-//! answered, `on_lost` is called: somebody in the kernel may wait for ever, and only
-//! `block_netlink`, `reset_netlink` and a new scan of the devices help.
+//! that panics costs its event an EIO and nothing more.
+//!
+//! When events were lost, or one cannot be answered, somebody in the kernel may wait for ever. Then
+//! the thread blocks the interface, resets it, forgets every event so far ([`Requests::forget`]),
+//! calls `rescan` to look at the devices anew, and unblocks. Answers still owed are void then: an
+//! addition in progress has failed, whatever its worker finds.
 
 use super::event::{Event, EventError};
-use super::netlink::{NetlinkError, Received, TcmuNetlink};
+use super::module::Module;
+use super::netlink::{NetlinkError, Received, Requests, TcmuNetlink};
 use super::responder::{Answers, Responder};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -32,10 +36,10 @@ pub struct NetlinkThread {
 
 impl NetlinkThread {
     /// Joins the event group and starts the thread.
-    pub fn spawn<H, L>(link: TcmuNetlink, handler: H, on_lost: L) -> Result<Self, NetlinkError>
+    pub fn spawn<H, R>(link: TcmuNetlink, module: Module, handler: H, rescan: R) -> Result<Self, NetlinkError>
     where
         H: FnMut(Event, Responder) + Send + 'static,
-        L: FnMut() + Send + 'static,
+        R: FnMut() + Send + 'static,
     {
         link.join()?;
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
@@ -47,11 +51,12 @@ impl NetlinkThread {
                 Ok(epoll)
             })
             .map_err(|errno| failed("poll", errno))?;
-        let answers = link.answers();
-        let mut dispatch = Dispatch { answers, handler, on_lost };
+        let requests = link.requests();
+        let mut dispatch = Dispatch { answers: requests.clone(), handler };
+        let mut recovery = Recovery { module, requests, rescan };
         let thread = std::thread::Builder::new()
             .name("netlink".to_owned())
-            .spawn(move || listen(link, &epoll, &mut dispatch))
+            .spawn(move || listen(link, &epoll, &mut dispatch, &mut recovery))
             .map_err(|source| NetlinkError::Socket { action: "start a thread for", source })?;
         Ok(NetlinkThread { stop, thread: Some(thread) })
     }
@@ -73,10 +78,10 @@ impl Drop for NetlinkThread {
 }
 
 /// Runs until it is told to stop.
-fn listen<H, L>(mut link: TcmuNetlink, epoll: &Epoll, dispatch: &mut Dispatch<H, L>)
+fn listen<H, R>(mut link: TcmuNetlink, epoll: &Epoll, dispatch: &mut Dispatch<H>, recovery: &mut Recovery<R>)
 where
     H: FnMut(Event, Responder),
-    L: FnMut(),
+    R: FnMut(),
 {
     let mut ready = [EpollEvent::empty(); 2];
     loop {
@@ -92,18 +97,14 @@ where
             return;
         }
         if drain(&mut link, dispatch) {
-            dispatch.lost();
+            recovery.run(&mut link);
         }
     }
 }
 
 /// Receives all there is, and says whether events were lost. The kernel reports the next loss only
-/// after the queue has been empty, so `on_lost` must not run before.
-fn drain<H, L>(link: &mut TcmuNetlink, dispatch: &mut Dispatch<H, L>) -> bool
-where
-    H: FnMut(Event, Responder),
-    L: FnMut(),
-{
+/// after the queue has been empty.
+fn drain<H: FnMut(Event, Responder)>(link: &mut TcmuNetlink, dispatch: &mut Dispatch<H>) -> bool {
     let mut lost = false;
     loop {
         match link.recv() {
@@ -122,15 +123,44 @@ where
     }
 }
 
-/// What is done with events.
+/// What is done when events were lost.
 #[derive(Debug)]
-struct Dispatch<H, L> {
-    answers: Arc<dyn Answers>,
-    handler: H,
-    on_lost: L,
+struct Recovery<R> {
+    module: Module,
+    requests: Arc<Requests>,
+    rescan: R,
 }
 
-impl<H: FnMut(Event, Responder), L: FnMut()> Dispatch<H, L> {
+impl<R: FnMut()> Recovery<R> {
+    fn run(&mut self, link: &mut TcmuNetlink) {
+        let reset = self.module.block_netlink(true).and_then(|()| self.module.reset_netlink());
+        if let Err(error) = reset {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "cannot free those who wait for lost events"
+            );
+        }
+        // While the interface is blocked nobody begins to wait, so all of these are void.
+        link.discard();
+        self.requests.forget();
+        let rescan = &mut self.rescan;
+        if catch_unwind(AssertUnwindSafe(rescan)).is_err() {
+            tracing::error!("the rescan after lost events panicked");
+        }
+        if let Err(error) = self.module.block_netlink(false) {
+            tracing::error!(error = &error as &dyn std::error::Error, "devices cannot be added");
+        }
+    }
+}
+
+/// What is done with events.
+#[derive(Debug)]
+struct Dispatch<H> {
+    answers: Arc<dyn Answers>,
+    handler: H,
+}
+
+impl<H: FnMut(Event, Responder)> Dispatch<H> {
     /// Hands events on, and says whether one of them cannot be answered.
     fn events(&mut self, events: Vec<Result<Event, EventError>>) -> bool {
         let mut lost = false;
@@ -156,18 +186,11 @@ impl<H: FnMut(Event, Responder), L: FnMut()> Dispatch<H, L> {
     fn refuse(&mut self, error: &EventError) -> bool {
         tracing::error!(error = error as &dyn std::error::Error, "an event cannot be understood");
         let Some(owed) = error.owed else { return false };
-        let answered = self.answers.answer(owed.done, owed.device_id, Err(Errno::EINVAL));
+        let answered = self.answers.answer(self.answers.epoch(), owed, Err(Errno::EINVAL));
         if let Err(error) = answered {
             tracing::error!(error = &error as &dyn std::error::Error, "and cannot be answered");
         }
         true
-    }
-
-    fn lost(&mut self) {
-        let on_lost = &mut self.on_lost;
-        if catch_unwind(AssertUnwindSafe(on_lost)).is_err() {
-            tracing::error!("the handler of lost events panicked");
-        }
     }
 }
 
@@ -192,34 +215,30 @@ mod tests {
         let notebook = Arc::new(Notebook::default());
         let handler = |event: Event, responder: Responder| {
             assert_ne!(event.device_id, DeviceId(2), "on purpose");
-            responder.done(Ok(()));
+            assert!(responder.done(Ok(())));
         };
-        let mut dispatch = Dispatch { answers: notebook.clone(), handler, on_lost: || {} };
+        let mut dispatch = Dispatch { answers: notebook.clone(), handler };
 
         let lost = dispatch.events(vec![Ok(event(1)), Ok(event(2)), Ok(event(3))]);
 
         assert!(!lost);
 
         assert_eq!(
-            *notebook.0.lock().unwrap(),
-            [
-                (Done::Added, DeviceId(1), Ok(())),
-                (Done::Added, DeviceId(2), Err(Errno::EIO)),
-                (Done::Added, DeviceId(3), Ok(())),
-            ]
+            notebook.answers(),
+            [(Done::Added, 1, Ok(())), (Done::Added, 2, Err(Errno::EIO)), (Done::Added, 3, Ok(())),]
         );
     }
 
     #[test]
     fn broken_events_are_answered_or_reported_as_lost() {
         let notebook = Arc::new(Notebook::default());
-        let mut dispatch = Dispatch { answers: notebook.clone(), handler: |_, _| {}, on_lost: || {} };
+        let mut dispatch = Dispatch { answers: notebook.clone(), handler: |_, _| {} };
         let broken = |owed| vec![Err(EventError { owed, fault: Fault::Truncated })];
 
         let answerable = Owed { done: Done::Removed, device_id: DeviceId(9) };
         assert!(!dispatch.events(broken(Some(answerable))));
         assert!(dispatch.events(broken(None)));
 
-        assert_eq!(*notebook.0.lock().unwrap(), [(Done::Removed, DeviceId(9), Err(Errno::EINVAL))]);
+        assert_eq!(notebook.answers(), [(Done::Removed, 9, Err(Errno::EINVAL))]);
     }
 }

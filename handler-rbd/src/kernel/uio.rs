@@ -89,7 +89,7 @@ pub fn scan(sys: &Sys) -> Result<Vec<UioDevice>, UioError> {
         match UioDevice::read(sys, minor) {
             Ok(device) => devices.extend(device),
             Err(error) => {
-                tracing::warn!(minor, error = &error as &dyn std::error::Error, "left out");
+                tracing::warn!(minor, error = &error as &dyn std::error::Error, "a UIO device is left out");
             }
         }
     }
@@ -107,7 +107,8 @@ impl UioDevice {
     fn read(sys: &Sys, minor: u32) -> Result<Option<Self>, UioError> {
         let class = sys.path(UIO_CLASS).join(format!("uio{minor}"));
         let name = match file::bytes(&class.join("name")) {
-            Err(error) if error.is_missing() => return Ok(None),
+            // EINVAL: it is unregistered but its directory is still there (`name_show` in uio.c).
+            Err(error) if error.is_missing() || error.errno() == Some(libc::EINVAL) => return Ok(None),
             name => name?,
         };
         if !name.starts_with(NAME_PREFIX.as_bytes()) {
@@ -135,7 +136,8 @@ impl UioDevice {
             };
             let path = self.dev.clone();
             let errno = source.raw_os_error();
-            if matches!(errno, Some(libc::ENODEV | libc::ENXIO)) || !self.class.exists() {
+            // EINVAL as above, in `uio_open`.
+            if matches!(errno, Some(libc::ENODEV | libc::ENXIO | libc::EINVAL)) || !self.class.exists() {
                 return Err(UioError::Gone(self.minor));
             }
             if !matches!(errno, Some(libc::ENOENT | libc::EBUSY | libc::EINTR)) {

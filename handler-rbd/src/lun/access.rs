@@ -1,11 +1,11 @@
 //! READ, WRITE, COMPARE AND WRITE, SYNCHRONIZE CACHE: extents become byte ranges.
 //!
 //! The length that the CDB implies and the length of the data buffer come from different hands and are both
-//! checked, before anything is touched. A buffer shorter than what the CDB moves is refused, and so is a longer
-//! one with data for the disk, as the kernel does for its own backstores (`target_cmd_size_check`). Where
-//! tcmu-runner said HARDWARE ERROR, this says INVALID FIELD IN COMMAND INFORMATION UNIT, as the kernel does:
-//! the CDB is right, the transport's length is not. A longer buffer for a READ gets the blocks that the CDB
-//! names and a residual.
+//! checked before anything is touched. A buffer shorter than what the CDB moves is refused, and so is a
+//! longer one with data for the disk, as the kernel does for its own backstores (`target_cmd_size_check`).
+//! The sense is INVALID FIELD IN COMMAND INFORMATION UNIT: the CDB is right, the transport's length is not.
+//! tcmu-runner called it a hardware error, which initiators take for a broken disk. A longer buffer for a
+//! READ gets the blocks that the CDB names, and the initiator a residual.
 
 use super::{Job, LogicalUnit, Outcome, Step, Transfer};
 use crate::block::Op;
@@ -19,7 +19,7 @@ pub(super) fn read(unit: &LogicalUnit, extent: Extent, transfer: Transfer) -> Re
     if range.len > transfer.bytes() {
         return Err(Sense::TRANSFER_LENGTH);
     }
-    // SBC-3 5.9: no blocks, no error.
+    // SBC-3, "READ (10) command": no blocks, no error.
     if range.len == 0 {
         return Ok(Step::Done(Outcome::Good));
     }
@@ -45,7 +45,7 @@ pub(super) fn compare_and_write(
     transfer: Transfer,
 ) -> Result<Step, Sense> {
     if extent.blocks.0 > u64::from(MAX_COMPARE_AND_WRITE) {
-        // SBC-3 5.2: more than MAXIMUM COMPARE AND WRITE LENGTH.
+        // SBC-3, "COMPARE AND WRITE command": more than MAXIMUM COMPARE AND WRITE LENGTH.
         return Err(Sense::invalid_cdb_field(13, Some(7)));
     }
     let range = unit.locate(extent)?;

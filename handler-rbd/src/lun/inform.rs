@@ -17,7 +17,7 @@ pub(super) fn needs_identity(command: &Command) -> bool {
     }
 }
 
-/// Writes the reply to a command, cut to its allocation length (SPC-4 4.2.5.6).
+/// Writes the reply to a command, cut to its allocation length (SPC-4, "Allocation length").
 pub(super) fn reply(
     unit: &LogicalUnit,
     command: &Command,
