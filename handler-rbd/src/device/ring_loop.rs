@@ -35,7 +35,7 @@ pub type IdentitySource = Arc<dyn Fn() -> Result<Identity, String> + Send + Sync
 /// Why a device's thread ended. In every case all storage operations had returned before.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// It was told to; every command that was on the ring has been answered.
+    /// It was told to; every command that was on the ring then has been answered. Later ones are still there.
     Stopped,
     /// The kernel removed the device.
     Removed,
@@ -75,6 +75,8 @@ pub struct Served {
     reply: Vec<u8>,
     params: Vec<u8>,
     stopping: bool,
+    /// Takes no more commands: it is stopping and has seen the end of the ring.
+    closed: bool,
 }
 
 impl fmt::Debug for Served {
@@ -117,6 +119,7 @@ impl Served {
             reply: Vec::new(),
             params: Vec::new(),
             stopping: false,
+            closed: false,
         })
     }
 
@@ -161,17 +164,22 @@ impl Served {
             while let Ok(message) = self.inbox.try_recv() {
                 self.receive(message)?;
             }
-            while self.out + FAN_OUT <= REQUESTS {
+            while !self.closed && self.out + FAN_OUT <= REQUESTS {
                 match self.ring.next() {
                     Some(Ok(Entry::Command(command))) => self.begin(command)?,
                     Some(Ok(Entry::Tmr(tmr))) => tracing::debug!(?tmr, "task management function"),
                     Some(Err(error)) => return Err(error),
-                    None => break,
+                    None => {
+                        // An initiator that always has more to ask must not keep us for ever. What comes
+                        // from here on stays on the ring for the successor.
+                        self.closed = self.stopping;
+                        break;
+                    }
                 }
             }
             self.answer_lost()?;
             self.ring.flush()?;
-            if self.stopping && self.ring.outstanding() == 0 {
+            if self.closed && self.ring.outstanding() == 0 {
                 return Ok(Exit::Stopped);
             }
             if let Some(exit) = self.sleep()? {
