@@ -335,6 +335,25 @@ fn a_reset_under_load_acknowledges_nothing_falsely() {
 }
 
 #[test]
+fn a_reset_voids_what_waits_for_an_identity() {
+    let (gate, opens) = crossbeam_channel::bounded::<()>(0);
+    let source = move || {
+        let _ = opens.recv();
+        Ok(identity("late"))
+    };
+    let rig = Rig::with(model(), Arc::new(source));
+    let lost = [(); 4].map(|()| rig.send(&INQUIRY, Direction::In(96)));
+    assert_eq!(verdict(&rig.ask(&TEST_UNIT_READY, Direction::None)), GOOD);
+    rig.kernel.reset(Reset::Fail);
+    drop(gate); // the first the device hears of it is when it answers them
+    for ticket in lost {
+        assert_eq!(verdict(&rig.wait(ticket)), (2, [2, 8, 0]));
+    }
+    assert_eq!(verdict(&rig.ask(&INQUIRY, Direction::In(96))), GOOD);
+    rig.clean();
+}
+
+#[test]
 fn storage_errors() {
     let rig = Rig::new();
     let read = || rig.ask(&read(0), Direction::In(512));

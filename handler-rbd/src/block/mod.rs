@@ -10,6 +10,8 @@ mod error;
 pub mod memory;
 mod op;
 mod request;
+mod sync;
+mod waker;
 
 pub use error::{BackendError, ErrorKind};
 pub use op::{ByteRange, Op};
