@@ -166,7 +166,7 @@ impl Ring {
         let head = self.mapping.load_acquire(mailbox::CMD_HEAD)?; // R2
         if found == self.published {
             self.check_cursor("cmd_head", head)?;
-            if self.from_published(head) >= self.from_published(self.next) {
+            if self.past_published(head) >= self.past_published(self.next) {
                 return Ok(head); // R1
             }
         }
@@ -174,7 +174,7 @@ impl Ring {
     }
 
     /// Distance from `published` to a cursor, forwards.
-    fn from_published(&self, cursor: u32) -> u32 {
+    fn past_published(&self, cursor: u32) -> u32 {
         if cursor >= self.published {
             cursor - self.published
         } else {
