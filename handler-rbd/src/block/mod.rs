@@ -7,6 +7,7 @@
 
 pub mod completions;
 mod error;
+pub mod memory;
 mod op;
 mod request;
 

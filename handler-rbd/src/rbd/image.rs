@@ -1,0 +1,221 @@
+//! An open image: opened, verified, and closed when nothing is out.
+
+use super::aio::Flights;
+use super::cluster::{Cluster, endpoints};
+use super::error::{OpenError, backend_error};
+use super::ffi::{Errno, ImageOption, IoCtx, OptionSource, RawImage, c_string};
+use crate::block::{Backend, BackendError, Limits, Request};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// librbd's default, for a library that does not tell.
+const DISCARD_GRANULARITY: u64 = 64 << 10;
+
+/// An open RBD image, as a [`Backend`].
+///
+/// Opening and closing block and belong on a control thread. Closing with requests out would hand librbd's
+/// memory and ours to two owners, so then nothing is closed, and the client stays connected.
+pub struct Image {
+    /// The only reference, except when the image must stay open for ever.
+    raw: Arc<RawImage>,
+    flights: Flights,
+    cluster: Arc<Cluster>,
+    pool: String,
+    name: String,
+    id: String,
+    size: AtomicU64,
+    object_size: u64,
+    discard_granularity: u64,
+}
+
+impl Image {
+    /// Opens an image for reading and writing, without taking its lock: librbd takes it with the first
+    /// write. Refuses an image whose writes would be acknowledged before they are durable.
+    pub fn open(cluster: Arc<Cluster>, pool: &str, image: &str) -> Result<Self, OpenError> {
+        let failed = |step| Failed { cluster: &cluster, pool, image, step };
+        let opening = failed("opening");
+        let c_pool = c_string(pool).map_err(|errno| opening.because(errno))?;
+        let c_name = c_string(image).map_err(|errno| opening.because(errno))?;
+        let ioctx = IoCtx::open(cluster.rados(), &c_pool).map_err(|errno| match errno {
+            Errno(libc::ENOENT) => OpenError::NoPool { pool: pool.into() },
+            errno => opening.because(errno),
+        })?;
+        let raw = RawImage::open(ioctx, &c_name).map_err(|errno| match errno {
+            Errno(libc::ENOENT) => OpenError::NoImage { pool: pool.into(), image: image.into() },
+            errno => opening.because(errno),
+        })?;
+        let options = raw.options().map_err(|errno| failed("reading the options").because(errno))?;
+        refuse_cache(&options, pool, image)?;
+        let (size, object_size) = raw.stat().map_err(|errno| failed("reading the size").because(errno))?;
+        let id = raw.id().map_err(|errno| failed("reading the id").because(errno))?;
+        if !raw.has_exclusive_lock_feature().map_err(|errno| failed("reading the features").because(errno))? {
+            tracing::warn!(
+                "{pool}/{image} lacks the exclusive-lock feature: two gateways that serve it can corrupt it; \
+                 run 'rbd feature enable {pool}/{image} exclusive-lock'"
+            );
+        }
+        let discard_granularity = discard_granularity(&options, object_size);
+        Ok(Self {
+            raw: Arc::new(raw),
+            flights: Flights::new(),
+            pool: pool.into(),
+            name: image.into(),
+            id,
+            size: AtomicU64::new(size),
+            object_size,
+            discard_granularity,
+            cluster,
+        })
+    }
+
+    /// Reads the image's size; [`Backend::limits`] says the new one afterwards. May block.
+    pub fn refresh_size(&self) -> Result<u64, BackendError> {
+        let size = self.raw.size().map_err(backend_error)?;
+        self.size.store(size, Ordering::Relaxed);
+        Ok(size)
+    }
+
+    /// The image's id, which renaming does not change.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The client that serves the image.
+    pub fn cluster(&self) -> &Arc<Cluster> {
+        &self.cluster
+    }
+
+    /// Breaks the exclusive lock if a client of these addresses ([`Cluster::addresses`]) holds it, and says
+    /// whether it did. For a predecessor that was blocklisted: nobody waits for its watch to time out then.
+    pub fn break_lock_of(&self, addresses: &str) -> Result<bool, BackendError> {
+        let predecessor = endpoints(addresses);
+        for owner in self.raw.lock_owners().map_err(backend_error)? {
+            if endpoints(&owner).iter().any(|endpoint| predecessor.contains(endpoint)) {
+                let owner = c_string(&owner).map_err(backend_error)?;
+                return match self.raw.break_lock(&owner) {
+                    Ok(()) => Ok(true),
+                    Err(Errno(libc::ENOENT)) => Ok(false),
+                    Err(errno) => Err(backend_error(errno)),
+                };
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl Backend for Image {
+    fn submit(&self, request: Box<Request>) {
+        self.flights.start(&self.raw, request);
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            size: self.size.load(Ordering::Relaxed),
+            object_size: self.object_size,
+            discard_granularity: self.discard_granularity,
+            solid_state: false,
+        }
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        let out = self.flights.out();
+        if out > 0 {
+            tracing::error!(
+                "{}/{} is dropped with {out} requests out: it is not closed",
+                self.pool,
+                self.name
+            );
+            std::mem::forget(self.raw.clone());
+        }
+    }
+}
+
+impl fmt::Debug for Image {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Image").field("pool", &self.pool).field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// What is needed to tell why opening failed.
+struct Failed<'a> {
+    cluster: &'a Cluster,
+    pool: &'a str,
+    image: &'a str,
+    step: &'static str,
+}
+
+impl Failed<'_> {
+    fn because(&self, Errno(errno): Errno) -> OpenError {
+        let (pool, image) = (self.pool.to_owned(), self.image.to_owned());
+        match errno {
+            libc::EACCES | libc::EPERM => {
+                OpenError::Denied { id: self.cluster.id().into(), pool, image, errno }
+            }
+            libc::ETIMEDOUT => OpenError::TimedOut { pool, image },
+            libc::ESHUTDOWN => OpenError::Fenced { pool, image },
+            errno => OpenError::Io { step: self.step, pool, image, errno },
+        }
+    }
+}
+
+fn value_of<'a>(options: &'a [ImageOption], name: &str) -> Option<&'a ImageOption> {
+    options.iter().find(|option| option.name == name)
+}
+
+/// Refuses an image for which librbd would acknowledge writes that only a cache holds. The client's own
+/// configuration says no, but pool and image overrides are applied on top of it at open.
+fn refuse_cache(options: &[ImageOption], pool: &str, image: &str) -> Result<(), OpenError> {
+    for (name, off) in [("rbd_cache", "false"), ("rbd_persistent_cache_mode", "disabled")] {
+        let Some(option) = value_of(options, name).filter(|option| option.value != off) else { continue };
+        let (level, of) = match option.source {
+            OptionSource::Image => ("image", format!("{pool}/{image}")),
+            OptionSource::Pool => ("pool", pool.to_owned()),
+            OptionSource::Client => ("global", "client".to_owned()),
+        };
+        return Err(OpenError::CacheForced { option: name.into(), value: option.value.clone(), level, of });
+    }
+    Ok(())
+}
+
+/// librbd discards nothing smaller than this, and nothing is larger than an object.
+fn discard_granularity(options: &[ImageOption], object_size: u64) -> u64 {
+    let configured = value_of(options, "rbd_discard_granularity_bytes").and_then(|o| o.value.parse().ok());
+    configured.filter(|bytes| *bytes > 0).unwrap_or(DISCARD_GRANULARITY).min(object_size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn option(name: &str, value: &str, source: OptionSource) -> ImageOption {
+        ImageOption { name: name.into(), value: value.into(), source }
+    }
+
+    #[test]
+    fn a_cache_is_refused_at_every_level() {
+        let refused = |options: &[ImageOption]| refuse_cache(options, "p", "i").unwrap_err().to_string();
+        let on_image = [option("rbd_cache", "true", OptionSource::Image)];
+        assert!(refused(&on_image).contains("'rbd config image rm p/i rbd_cache'"));
+        let on_pool = [option("rbd_cache", "true", OptionSource::Pool)];
+        assert!(refused(&on_pool).contains("'rbd config pool rm p rbd_cache'"));
+        let persistent = [option("rbd_persistent_cache_mode", "ssd", OptionSource::Client)];
+        assert!(refused(&persistent).contains("'rbd config global rm client rbd_persistent_cache_mode'"));
+        let off = [
+            option("rbd_cache", "false", OptionSource::Image),
+            option("rbd_persistent_cache_mode", "disabled", OptionSource::Pool),
+        ];
+        assert_eq!(refuse_cache(&off, "p", "i"), Ok(()));
+    }
+
+    #[test]
+    fn discard_granularity_is_the_effective_one() {
+        let set = |value| [option("rbd_discard_granularity_bytes", value, OptionSource::Pool)];
+        assert_eq!(discard_granularity(&set("131072"), 4 << 20), 131_072);
+        assert_eq!(discard_granularity(&set("33554432"), 4 << 20), 4 << 20);
+        assert_eq!(discard_granularity(&set("0"), 4 << 20), 65536);
+        assert_eq!(discard_granularity(&[], 4 << 20), 65536);
+    }
+}

@@ -1,0 +1,32 @@
+//! The only code that names librbd and librados. Implements [`Backend`](crate::block::Backend) for an RBD
+//! image and knows nothing of SCSI or the ring protocol.
+//!
+//! ```text
+//!   image    Image: open, verify, close; Backend::submit
+//!   call     which librbd call an operation is, and with which memory           (safe, pure)
+//!   aio      starts the call; librbd's callback gives the request back          (unsafe)
+//!   cluster  Cluster: one RADOS client: configuration, fencing, service map
+//!   ffi      owners of the C handles and thin calls on them                     (unsafe)
+//! ```
+//!
+//! # Contracts
+//! * Handles are closed in the order image, I/O context, client: each owner holds the next one.
+//! * An image is closed only when no request is out; otherwise it is leaked, because librbd may still
+//!   touch the requests' memory.
+//! * A cache that would acknowledge writes before they are durable is refused at open.
+//! * Opening takes no lock: librbd takes the exclusive lock with the first write.
+
+mod aio;
+#[rustfmt::skip] // tests/bindings.rs compares it with bindgen's own formatting
+#[allow(missing_docs, missing_debug_implementations, non_camel_case_types, unreachable_pub, unsafe_code)]
+#[allow(dead_code, clippy::all, clippy::pedantic, clippy::restriction)]
+mod bindings;
+pub mod call;
+mod cluster;
+mod error;
+mod ffi;
+mod image;
+
+pub use cluster::{Cluster, ClusterConfig, CommandError, ServiceStatus};
+pub use error::{ConnectError, OpenError};
+pub use image::Image;
