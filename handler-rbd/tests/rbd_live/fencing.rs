@@ -1,6 +1,6 @@
 //! Shutting a predecessor out and taking its place.
 
-use crate::setup::{Device, MIB, TestImage, connect, pattern, range};
+use crate::setup::{Device, MIB, TestImage, connect, connect_as, pattern, range, run};
 use handler_rbd::block::{Backend, Buffer, ErrorKind, Op};
 use handler_rbd::rbd::Image;
 use std::time::{Duration, Instant};
@@ -19,7 +19,8 @@ fn a_blocklisted_client_is_fenced_and_its_successor_writes_at_once() {
     assert_eq!(write(&device, &old, 1), Ok(()));
     let predecessor = old.cluster().addresses().unwrap();
 
-    let successor = connect();
+    // The documented capabilities are enough to fence.
+    let successor = connect_as("gateway", r#"["mon","profile rbd","osd","profile rbd pool=rbd"]"#);
     let start = Instant::now();
     successor.blocklist(&predecessor).unwrap();
     let new = Image::open(successor, "rbd", &test.0).unwrap();
@@ -45,6 +46,8 @@ fn a_blocklisted_client_is_fenced_and_its_successor_writes_at_once() {
     let start = Instant::now();
     drop(old);
     println!("closing the fenced image took {:?}", start.elapsed());
+    drop(new);
+    run("ceph auth rm client.gateway");
 }
 
 #[test]

@@ -1,19 +1,9 @@
 //! Connecting, opening and closing, and the sentences when they fail.
 
-use crate::setup::{TestImage, config, connect, eventually, run};
+use crate::setup::{TestImage, conf, config, connect, connect_as, eventually, run};
 use handler_rbd::block::{Buffer, Op};
 use handler_rbd::rbd::{Cluster, ClusterConfig, Image, OpenError, ServiceStatus};
 use std::time::{Duration, Instant};
-
-/// A configuration file like the lab's but for some lines.
-fn conf(change: impl Fn(&str) -> Option<String>) -> (tempfile::NamedTempFile, ClusterConfig) {
-    let lab = std::fs::read_to_string(config().conf.unwrap()).unwrap();
-    let lines: Vec<_> = lab.lines().filter_map(change).collect();
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), lines.join("\n") + "\n").unwrap();
-    let config = ClusterConfig { conf: Some(file.path().into()), ..config() };
-    (file, config)
-}
 
 /// The sentence and errno of a failing connection, which must not take much longer than its time-out.
 fn refused(config: &ClusterConfig) -> (String, i32) {
@@ -123,15 +113,8 @@ fn missing_pool_and_missing_image_are_told_apart() {
 #[ignore = "needs a Ceph cluster: run by scripts/test through the lab"]
 fn a_user_without_capabilities_is_told_which() {
     let test = TestImage::create("caps", "16M");
-    let keyring = tempfile::NamedTempFile::new().unwrap();
-    let create = r#"{"prefix":"auth get-or-create","entity":"client.weak","caps":["mon","profile rbd"]}"#;
-    let key = connect().mon_command(create).unwrap();
-    std::fs::write(keyring.path(), key).unwrap();
-    let replacement = format!("keyring = {}", keyring.path().display());
-    let (_file, config) =
-        conf(|line| Some(if line.starts_with("keyring") { replacement.clone() } else { line.to_owned() }));
-    let cluster = Cluster::connect(&ClusterConfig { id: Some("weak".into()), ..config }).unwrap();
-    let error = Image::open(cluster.into(), "rbd", &test.0).unwrap_err();
+    let cluster = connect_as("weak", r#"["mon","profile rbd"]"#);
+    let error = Image::open(cluster, "rbd", &test.0).unwrap_err();
     assert!(error.to_string().contains("osd 'profile rbd pool=rbd'"), "{error}");
     assert_eq!(error.errno(), libc::EPERM);
     run("ceph auth rm client.weak");

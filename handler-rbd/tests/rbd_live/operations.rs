@@ -1,6 +1,6 @@
 //! Every operation against a real image.
 
-use crate::setup::{Device, MIB, TestImage, pattern, range};
+use crate::setup::{Device, MIB, TestImage, pattern, range, run};
 use handler_rbd::block::{Backend, BackendError, ErrorKind, Op};
 
 const KIB: usize = 1024;
@@ -151,7 +151,33 @@ fn limits_are_the_images() {
     let limits = image.limits();
     assert_eq!((limits.size, limits.object_size), (64 * MIB, 4 * MIB));
     assert_eq!((limits.discard_granularity, limits.solid_state), (65536, false));
-    crate::setup::run(&format!("rbd resize --no-progress --size 96M {}", test.path()));
+    run(&format!("rbd resize --no-progress --size 96M {}", test.path()));
     crate::setup::eventually("the new size", || image.refresh_size() == Ok(96 * MIB));
     assert_eq!(image.limits().size, 96 * MIB);
+}
+
+#[test]
+#[ignore = "needs a Ceph cluster: run by scripts/test through the lab"]
+fn a_clone_with_a_journal_reads_its_parent_and_copies_up() {
+    let parent = TestImage::create("parent", "16M");
+    let mut device = Device::new(64 * KIB);
+    let old = pattern(1, 64 * KIB);
+    let image = parent.open();
+    let pieces: &[_] = &[(0, 64 * KIB)];
+    assert_eq!(device.with_pages(&image, Op::Write(range(0, 65536)), pieces, &old).0, Ok(()));
+    drop(image);
+    let (snap, name) = (format!("{}@s", parent.path()), format!("{}-clone", parent.0));
+    run(&format!("rbd snap create --no-progress {snap}"));
+    run(&format!("rbd clone --rbd-default-clone-format 2 {snap} rbd/{name}"));
+    run(&format!("rbd feature enable rbd/{name} journaling"));
+    {
+        let clone = TestImage(name);
+        let image = clone.open();
+        assert!(device.read(&image, 0, 65536) == old);
+        let new = pattern(2, 512);
+        assert_eq!(device.with_pages(&image, Op::Write(range(512, 512)), &[(0, 512)], &new).0, Ok(()));
+        let stored = device.read(&image, 0, 65536);
+        assert!(stored[..512] == old[..512] && stored[512..1024] == new && stored[1024..] == old[1024..]);
+    }
+    run(&format!("rbd snap rm --no-progress {snap}"));
 }

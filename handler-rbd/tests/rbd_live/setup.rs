@@ -25,6 +25,27 @@ pub(crate) fn connect() -> Arc<Cluster> {
     Arc::new(Cluster::connect(&config()).unwrap())
 }
 
+/// A configuration file like the lab's but for some lines.
+pub(crate) fn conf(change: impl Fn(&str) -> Option<String>) -> (tempfile::NamedTempFile, ClusterConfig) {
+    let lab = std::fs::read_to_string(config().conf.unwrap()).unwrap();
+    let lines: Vec<_> = lab.lines().filter_map(change).collect();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), lines.join("\n") + "\n").unwrap();
+    let config = ClusterConfig { conf: Some(file.path().into()), ..config() };
+    (file, config)
+}
+
+/// Connects as a user with these capabilities.
+pub(crate) fn connect_as(user: &str, caps: &str) -> Arc<Cluster> {
+    let create = format!(r#"{{"prefix":"auth get-or-create","entity":"client.{user}","caps":{caps}}}"#);
+    let keyring = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(keyring.path(), connect().mon_command(&create).unwrap()).unwrap();
+    let replacement = format!("keyring = {}", keyring.path().display());
+    let (_file, config) =
+        conf(|line| Some(if line.starts_with("keyring") { replacement.clone() } else { line.to_owned() }));
+    Arc::new(Cluster::connect(&ClusterConfig { id: Some(user.into()), ..config }).unwrap())
+}
+
 /// Runs a command-line tool and returns what it prints.
 pub(crate) fn run(command: &str) -> String {
     let words: Vec<_> = command.split(' ').collect();
