@@ -321,7 +321,8 @@ impl Served {
         let Some(token) = token else { return Ok(()) };
         match usize::try_from(job.data_in()) {
             Ok(len @ 1..) if matches!(outcome, Outcome::Good) => self.answer_data(token, len),
-            _ => self.answer(token, outcome, None),
+            _ if job.data_out() => self.answer(token, outcome, None),
+            _ => self.complete(token, outcome),
         }
     }
 
