@@ -225,6 +225,8 @@ impl Ring {
 
     /// Answers a command. The answer takes the place of the oldest unanswered request (R4), which was
     /// copied out when it was consumed; the kernel sees it after [`Ring::flush`].
+    ///
+    /// After an error the token counts as forgotten.
     pub fn complete(&mut self, token: Token, response: &Response<'_>) -> Result<(), RingError> {
         let (id, list) = token.discharge();
         self.reuse(list);
@@ -232,6 +234,9 @@ impl Ring {
     }
 
     fn answer(&mut self, id: CmdId, response: &Response<'_>) -> Result<(), RingError> {
+        self.outstanding = self.outstanding.saturating_sub(1);
+        // After a reset a command that nobody has consumed yet may stand where the answer would go.
+        self.look()?;
         self.skip_to_command();
         let Some(slot) = self.slots.pop_front() else {
             return Err(RingError::Cursor { cursor: "tail", value: self.tail, cmdr_size: self.cmdr_size });
@@ -248,7 +253,6 @@ impl Ring {
             self.mapping.write(at + entry::RSP_SENSE, sense)?; // all 96: the kernel copies all 96
         }
         self.tail = self.after(self.tail, slot.len);
-        self.outstanding -= 1;
         Ok(())
     }
 

@@ -35,9 +35,17 @@ enum Op {
     Unknown { op: u8, len: usize },
     Block,
     Unblock,
-    Reset { retry: bool, seen_by_flush: bool },
+    Reset { retry: bool, seen_by: SeenBy },
     Plug,
     Unplug,
+}
+
+/// How user space comes across a reset.
+#[derive(Clone, Copy, Debug)]
+enum SeenBy {
+    Next,
+    Complete,
+    Flush,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,8 +100,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (3..=7u8, 1..24usize).prop_map(|(op, words)| Op::Unknown { op, len: 8 * words }),
         1 => Just(Op::Block),
         2 => Just(Op::Unblock),
-        1 => (any::<bool>(), any::<bool>())
-            .prop_map(|(retry, seen_by_flush)| Op::Reset { retry, seen_by_flush }),
+        1 => (any::<bool>(), prop::sample::select(&[SeenBy::Next, SeenBy::Complete, SeenBy::Flush][..]))
+            .prop_map(|(retry, seen_by)| Op::Reset { retry, seen_by }),
         2 => Just(Op::Plug),
         2 => Just(Op::Unplug),
     ]
@@ -205,7 +213,7 @@ impl Run {
             Op::Unknown { op, len } => drop(self.kernel.insert_unknown_op(*op, *len)),
             Op::Block => self.block(),
             Op::Unblock => self.kernel.block(false),
-            Op::Reset { retry, seen_by_flush } => self.reset(*retry, *seen_by_flush),
+            Op::Reset { retry, seen_by } => self.reset(*retry, *seen_by),
             Op::Plug => self.kernel.plug(),
             Op::Unplug => self.kernel.unplug(),
         }
@@ -381,7 +389,7 @@ impl Run {
         assert_eq!(self.kernel.waiting(), 0);
     }
 
-    fn reset(&mut self, retry: bool, seen_by_flush: bool) {
+    fn reset(&mut self, retry: bool, seen_by: SeenBy) {
         self.consume(usize::MAX).unwrap();
         let before = self.kernel.cursors();
         if before.tail == 0 && self.kernel.waiting() > 0 {
@@ -401,7 +409,16 @@ impl Run {
             assert!(sent.aborted && got.status == TASK_ABORTED || busy || failed, "{got:?}");
             sent.settled = true;
         }
-        let seen = if seen_by_flush && answers { self.flush() } else { self.consume(usize::MAX) };
+        let seen = match (seen_by, self.held.pop()) {
+            (SeenBy::Complete, Some(Held { token, .. })) => {
+                self.ring.complete(token, &Response { status: GOOD, read_len: None, sense: None })
+            }
+            (_, held) => {
+                self.held.extend(held);
+                let flush = matches!(seen_by, SeenBy::Flush) && answers;
+                if flush { self.flush() } else { self.consume(usize::MAX) }
+            }
+        };
         match seen {
             Err(RingError::Reset { .. }) => {
                 for held in self.held.drain(..) {

@@ -134,14 +134,13 @@ fn the_ring_does_not_start_over_with_commands_out() {
 /// Before the first publication `cmd_tail` is zero, and so it is after a reset.
 #[test]
 fn a_reset_at_the_start_of_the_ring_is_seen_by_the_head() {
-    for by_flush in [false, true] {
+    for by_answer in [false, true] {
         let (kernel, mut ring) = device();
         let sent = send(&kernel);
         let token = tokens(&mut ring).pop().unwrap();
         kernel.reset(Reset::Retry);
-        let seen = if by_flush {
-            ring.complete(token, &GOOD).unwrap();
-            ring.flush().unwrap_err()
+        let seen = if by_answer {
+            ring.complete(token, &GOOD).unwrap_err()
         } else {
             let seen = ring.next().unwrap().unwrap_err();
             ring.forget(token);
@@ -154,6 +153,52 @@ fn a_reset_at_the_start_of_the_ring_is_seen_by_the_head() {
         assert_eq!(kernel.cursors().tail, 0, "nothing was published");
         assert_eq!(kernel.result(sent).unwrap().status, 8);
         ring.rewind().unwrap();
+        serves(&kernel, &mut ring);
+    }
+}
+
+/// The slot of an old answer may hold a new request by then.
+#[test]
+fn no_answer_is_written_over_a_new_request() {
+    let (kernel, mut ring) = device();
+    send(&kernel);
+    let token = tokens(&mut ring).pop().unwrap();
+    send(&kernel);
+    let second = tokens(&mut ring).pop().unwrap();
+    kernel.reset(Reset::Retry);
+    let new = [send(&kernel)];
+    assert!(matches!(ring.complete(token, &HARDWARE_ERROR), Err(RingError::Reset { .. })));
+    kernel.verify().unwrap();
+    assert_eq!(ring.outstanding(), 1);
+    ring.forget(second);
+    ring.rewind().unwrap();
+    let token = tokens(&mut ring).pop().unwrap();
+    ring.complete(token, &GOOD).unwrap();
+    assert!(ring.flush().unwrap());
+    kernel.pump();
+    assert_eq!(statuses(&kernel, &new), [Some(0)]);
+    clean(&kernel);
+}
+
+/// What was answered before the reset is not published after it.
+#[test]
+fn answers_of_before_are_not_published() {
+    for late in [false, true] {
+        let (kernel, mut ring) = device();
+        let sent = [send(&kernel), send(&kernel)];
+        let mut taken = tokens(&mut ring);
+        ring.complete(taken.pop().unwrap(), &GOOD).unwrap();
+        if late {
+            ring.flush().unwrap();
+            ring.complete(taken.pop().unwrap(), &GOOD).unwrap();
+        }
+        kernel.reset(Reset::Retry);
+        assert!(matches!(ring.flush(), Err(RingError::Reset { .. })));
+        assert_eq!(kernel.cursors().tail, 0);
+        taken.into_iter().for_each(|token| ring.forget(token));
+        ring.rewind().unwrap();
+        assert_eq!(statuses(&kernel, &sent), [Some(8), Some(8)]);
+        kernel.pump();
         serves(&kernel, &mut ring);
     }
 }

@@ -1,7 +1,7 @@
 //! The loop: drain completions, take messages, start commands, publish once, sleep.
 
 use super::Message;
-use super::identity::{self, Waiting};
+use super::identity::{self, Parked, Waiting};
 use crate::block::completions::{Completions, Waker};
 use crate::block::{Backend, BackendError, Buffer, ErrorKind, Request};
 use crate::lun::{Job, LogicalUnit, Outcome, Step, Transfer, UsesRingBuffer};
@@ -35,7 +35,7 @@ pub type IdentitySource = Arc<dyn Fn() -> Result<Identity, String> + Send + Sync
 /// Why a device's thread ended. In every case all storage operations had returned before.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// It was told to; every command that was on the ring has been answered.
+    /// It was told to; every command that was on the ring then has been answered. Later ones are still there.
     Stopped,
     /// The kernel removed the device.
     Removed,
@@ -75,6 +75,8 @@ pub struct Served {
     reply: Vec<u8>,
     params: Vec<u8>,
     stopping: bool,
+    /// Takes no more commands: it is stopping and has seen the end of the ring.
+    closed: bool,
 }
 
 impl fmt::Debug for Served {
@@ -117,6 +119,7 @@ impl Served {
             reply: Vec::new(),
             params: Vec::new(),
             stopping: false,
+            closed: false,
         })
     }
 
@@ -161,17 +164,22 @@ impl Served {
             while let Ok(message) = self.inbox.try_recv() {
                 self.receive(message)?;
             }
-            while self.out + FAN_OUT <= REQUESTS {
+            while !self.closed && self.out + FAN_OUT <= REQUESTS {
                 match self.ring.next() {
                     Some(Ok(Entry::Command(command))) => self.begin(command)?,
                     Some(Ok(Entry::Tmr(tmr))) => tracing::debug!(?tmr, "task management function"),
                     Some(Err(error)) => return Err(error),
-                    None => break,
+                    None => {
+                        // An initiator that always has more to ask must not keep us for ever. What comes
+                        // from here on stays on the ring for the successor.
+                        self.closed = self.stopping;
+                        break;
+                    }
                 }
             }
             self.answer_lost()?;
             self.ring.flush()?;
-            if self.stopping && self.ring.outstanding() == 0 {
+            if self.closed && self.ring.outstanding() == 0 {
                 return Ok(Exit::Stopped);
             }
             if let Some(exit) = self.sleep()? {
@@ -182,10 +190,11 @@ impl Served {
 
     /// Sleeps until there is something to do.
     fn sleep(&mut self) -> Result<Option<Exit>, RingError> {
-        for late in self.waiting.overdue() {
+        let late = self.waiting.overdue();
+        self.for_each(late, |device, Parked { token, .. }| {
             tracing::warn!("configfs has not shown the device's identity in time, answering BUSY");
-            self.complete(late.token, &Outcome::Busy)?;
-        }
+            device.complete(token, &Outcome::Busy)
+        })?;
         self.ring.flush()?;
         let timeout = match self.waiting.timeout() {
             Some(patience) => EpollTimeout::try_from(patience).unwrap_or(EpollTimeout::ZERO),
@@ -219,17 +228,32 @@ impl Served {
                 if let Err(error) = &identity {
                     tracing::warn!(error, "cannot read the device's identity, answering BUSY");
                 }
-                for parked in self.waiting.fetched() {
-                    match &identity {
-                        Ok(identity) => self.execute(&parked.command, parked.token, Some(identity))?,
-                        Err(_) => self.complete(parked.token, &Outcome::Busy)?,
-                    }
-                }
+                let parked = self.waiting.fetched();
+                self.for_each(parked, |device, Parked { command, token, .. }| match &identity {
+                    Ok(identity) => device.execute(&command, token, Some(identity)),
+                    Err(_) => device.complete(token, &Outcome::Busy),
+                })?;
             }
             Message::Resize(size) => self.lun.resize(size),
             Message::Stop => self.stopping = true,
         }
         Ok(())
+    }
+
+    /// Ends the waiting of commands. Once the ring fails the others are void.
+    fn for_each(
+        &mut self,
+        parked: Vec<Parked>,
+        mut act: impl FnMut(&mut Self, Parked) -> Result<(), RingError>,
+    ) -> Result<(), RingError> {
+        let mut result = Ok(());
+        for parked in parked {
+            match result {
+                Ok(()) => result = act(self, parked),
+                Err(_) => self.ring.forget(parked.token),
+            }
+        }
+        result
     }
 
     fn begin(&mut self, uio_ring::Command { cdb, token }: uio_ring::Command) -> Result<(), RingError> {
