@@ -45,6 +45,12 @@ guest_start() {
     mem="$GUEST_MEMORY" uml_dir="$LAB_DIR/uml" umid="$name" rootfstype=hostfs rootflags=/ ro init="$here/guest/init" \
     vec0:transport=tap,ifname="$tap",depth=128,gro=1,mac=52:54:00:00:00:"$(printf %02x "${ip##*.}")" \
     quiet con=null con0=null,fd:2 -- "$name" "$LAB_DIR" </dev/null >"$LAB_DIR/$name.console" 2>&1 &
+  disown
+}
+
+# guest_last_words NAME: the reason on its console, or else the console's end.
+guest_last_words() {
+  grep -m 3 -iE "panic|^guest $1:" "$LAB_DIR/$1.console" || tail -n 5 "$LAB_DIR/$1.console"
 }
 
 guest_wait() {
@@ -56,10 +62,10 @@ guest_wait() {
       return
     fi
     [[ $n -lt 10 ]] || guest_pid "$name" >/dev/null ||
-      die "guest $name died while booting: $(tail -n 5 "$LAB_DIR/$name.console" | tr '\n' ' ')"
+      die "guest $name died while booting: $(guest_last_words "$name" | tr '\n' ' ')"
     sleep 0.1
   done
-  die "guest $name does not answer after 60 s: $(tail -n 5 "$LAB_DIR/$name.console" | tr '\n' ' ')"
+  die "guest $name does not answer after 60 s: $(guest_last_words "$name" | tr '\n' ' ')"
 }
 
 # guest_stop NAME [--kill]: power off (or, as a power cut would, kill) and see that every process of its session is gone.

@@ -28,14 +28,21 @@ pub enum RingError {
         /// Length of the ring.
         cmdr_size: u32,
     },
-    /// `cmd_tail` changed under us: somebody wrote to the device's `action/reset_ring`. Every command
+    /// A cursor was taken back under us: somebody wrote to the device's `action/reset_ring`. Every command
     /// consumed before is void, its id and its pages may already be another command's.
-    #[error("ring was reset from outside: cmd_tail is {found:#x}, we published {published:#x}")]
+    #[error(
+        "ring was reset from outside: cmd_tail is {found:#x}, we published {published:#x}; \
+         cmd_head is {head:#x}, we consumed up to {consumed:#x}"
+    )]
     Reset {
-        /// What we last stored.
+        /// What we last stored as `cmd_tail`.
         published: u32,
         /// What is there now.
         found: u32,
+        /// Where we were to go on consuming.
+        consumed: u32,
+        /// The kernel's `cmd_head`, which cannot be before that.
+        head: u32,
     },
     /// The doorbell could not be rung.
     #[error("device is gone: {0}")]

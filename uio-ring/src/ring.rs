@@ -125,12 +125,14 @@ impl Ring {
     /// # Panics
     /// If a token of before is still outstanding.
     pub fn rewind(&mut self) -> Result<(), RingError> {
+        while self.lost.pop().is_some() {
+            self.outstanding = self.outstanding.saturating_sub(1);
+        }
         assert!(self.outstanding == 0, "commands of the old ring are still outstanding");
         let tail = self.mapping.load_acquire(mailbox::CMD_TAIL)?;
         self.check_cursor("cmd_tail", tail)?;
         (self.head, self.next, self.tail, self.published) = (tail, tail, tail, tail);
         self.slots.clear();
-        while self.lost.pop().is_some() {}
         Ok(())
     }
 
@@ -157,23 +159,27 @@ impl Ring {
         }
     }
 
-    /// Nobody but us stores `cmd_tail`, except `reset_ring`.
-    fn detect_reset(&self) -> Result<(), RingError> {
+    /// Looks where the kernel has got to, and notices a reset: nobody but us stores `cmd_tail`, except
+    /// `reset_ring`, which also takes `cmd_head` back. The tail alone tells nothing while it is zero.
+    fn look(&self) -> Result<u32, RingError> {
         let found = self.mapping.load_acquire(mailbox::CMD_TAIL)?;
+        let head = self.mapping.load_acquire(mailbox::CMD_HEAD)?; // R2
         if found == self.published {
-            Ok(())
-        } else {
-            Err(RingError::Reset { published: self.published, found })
+            self.check_cursor("cmd_head", head)?;
+            if self.from_published(head) >= self.from_published(self.next) {
+                return Ok(head); // R1
+            }
         }
+        Err(RingError::Reset { published: self.published, found, consumed: self.next, head })
     }
 
-    /// Looks where the kernel has got to.
-    fn refresh_head(&mut self) -> Result<(), RingError> {
-        self.detect_reset()?;
-        let head = self.mapping.load_acquire(mailbox::CMD_HEAD)?; // R2
-        self.check_cursor("cmd_head", head)?;
-        self.head = head;
-        Ok(())
+    /// Distance from `published` to a cursor, forwards.
+    fn from_published(&self, cursor: u32) -> u32 {
+        if cursor >= self.published {
+            cursor - self.published
+        } else {
+            cursor + (self.cmdr_size - self.published)
+        }
     }
 
     /// Reads the entry at `next`, which is not `head`, and moves past it. PAD and unknown entries yield None.
@@ -276,7 +282,7 @@ impl Ring {
         if self.tail == self.published {
             return Ok(false);
         }
-        self.detect_reset()?;
+        self.look()?;
         self.mapping.store_release(mailbox::CMD_TAIL, self.tail)?;
         self.published = self.tail;
         self.doorbell.kick().map_err(RingError::Kick)?;
@@ -300,9 +306,9 @@ impl Iterator for Ring {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             if self.next == self.head {
-                match self.refresh_head() {
-                    Ok(()) if self.next == self.head => return None,
-                    Ok(()) => {}
+                match self.look() {
+                    Ok(head) if head == self.next => return None,
+                    Ok(head) => self.head = head,
                     Err(error) => return Some(Err(error)),
                 }
             }

@@ -17,7 +17,7 @@ impl fmt::Display for CmdId {
     }
 }
 
-/// Ids whose tokens were dropped unanswered; [`Ring::take_lost`](crate::Ring::take_lost) empties it.
+/// Ids whose tokens were dropped unanswered; [`Ring::answer_lost`](crate::Ring::answer_lost) empties it.
 pub(crate) type Lost = SegQueue<CmdId>;
 
 /// One consumed command that must be answered exactly once, by [`Ring::complete`](crate::Ring::complete).
@@ -26,8 +26,20 @@ pub(crate) type Lost = SegQueue<CmdId>;
 /// the command's until it is completed. Whoever lends them to another library keeps the token until that
 /// library is done with them.
 ///
-/// It cannot be cloned. Dropping it is a bug: debug builds panic; release builds hand the id back to the
-/// ring, so that the command is still answered ([`Ring::take_lost`](crate::Ring::take_lost)).
+/// It cannot be cloned. Dropping it is a bug: debug builds panic; the id goes back to the ring all the
+/// same, so that the command is still answered ([`Ring::answer_lost`](crate::Ring::answer_lost)).
+///
+/// ```compile_fail,E0382
+/// fn twice(ring: &mut uio_ring::Ring, token: uio_ring::Token, answer: &uio_ring::Response<'_>) {
+///     let _ = ring.complete(token, answer);
+///     let _ = ring.complete(token, answer);
+/// }
+/// ```
+/// ```compile_fail,E0599
+/// fn copy(token: &uio_ring::Token) -> uio_ring::Token {
+///     token.clone()
+/// }
+/// ```
 #[must_use = "a consumed command must be completed"]
 pub struct Token {
     id: CmdId,

@@ -51,37 +51,25 @@ impl Daemon {
         }
     }
 
-    fn adopt(self: &Arc<Self>, mut tenant: Tenant, uio: &UioDevice) {
+    fn adopt(self: &Arc<Self>, tenant: Tenant, uio: &UioDevice) {
         let device = &uio.name;
         let mut pause = FIRST_PAUSE;
-        loop {
-            match self.try_adopt(tenant, uio) {
-                Ok(()) => {
-                    return tracing::info!(%device, minor = uio.minor, config = device.config, "device taken on");
-                }
-                Err(error) => tracing::error!(
-                    %device,
-                    config = device.config,
-                    "cannot take the device on, its initiators get BUSY, trying again in {} s: {}",
-                    pause.as_secs(),
-                    Chain(&error)
-                ),
-            }
+        // Once it is no longer opening, it is served, or was removed.
+        while self.registry.is_opening(tenant) {
+            let Err(error) = self.try_adopt(tenant, uio) else { return };
+            tracing::error!(
+                %device,
+                config = device.config,
+                "cannot take the device on, its initiators get BUSY, trying again in {} s: {}",
+                pause.as_secs(),
+                Chain(&error)
+            );
             std::thread::sleep(pause);
             pause = (pause * 2).min(LONGEST_PAUSE);
-            let exists =
-                UioDevice::by_minor(&self.settings.sys, uio.minor).is_ok_and(|now| now.name == uio.name);
-            if !exists {
+            if !UioDevice::by_minor(&self.settings.sys, uio.minor).is_ok_and(|now| now.name == uio.name) {
+                // The kernel sends no event for a device whose removal was not announced.
                 self.registry.end(tenant);
                 return tracing::info!(%device, "the device is gone");
-            }
-            if !self.registry.is_opening(tenant) {
-                // Either it was removed, or the attempt got as far as attaching it.
-                self.registry.end(tenant);
-                match self.registry.begin(uio.minor) {
-                    Some(next) => tenant = next,
-                    None => return,
-                }
             }
         }
     }
@@ -96,9 +84,19 @@ impl Daemon {
         if !self.registry.attach(tenant) {
             return Ok(()); // removed meanwhile
         }
-        backstore.reset_ring(ResetKind::Busy)?;
-        self.serve(tenant, uio, shape, storage)?;
-        backstore.block(false)?;
+        let served = backstore
+            .reset_ring(ResetKind::Busy)
+            .map_err(SetupError::from)
+            .and_then(|()| self.serve(tenant, uio, shape, storage));
+        if served.is_err() {
+            self.registry.retreat(tenant);
+            return served;
+        }
+        tracing::info!(%device, minor = uio.minor, config = device.config, "device taken on");
+        // From here on the device is served, whatever comes of this.
+        if let Err(error) = backstore.block(false) {
+            tracing::error!(%device, "cannot unblock the device, its initiators get BUSY: {}", Chain(&error));
+        }
         Ok(())
     }
 }

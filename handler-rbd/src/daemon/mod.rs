@@ -45,6 +45,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// Where the records for successors are kept.
     pub run_dir: PathBuf,
+    /// See [`ClusterConfig::zero_copy_writes`](crate::rbd::ClusterConfig).
+    pub zero_copy_writes: bool,
     /// Where images are kept.
     pub storage: StorageKind,
 }
@@ -219,21 +221,24 @@ impl Daemon {
     }
 
     fn stop(&self, minor: u32) {
-        let Departure::Serving(handle) = self.registry.depart(minor) else { return };
         let uio = UioDevice::by_minor(&self.settings.sys, minor);
-        let backstore = uio.ok().map(|uio| Backstore::new(&self.settings.sys, &uio.name));
-        // New commands get BUSY, which initiators retry, so that the ring runs empty.
-        let blocked = backstore.as_ref().is_some_and(|backstore| backstore.block(true).is_ok());
-        handle.send(Message::Stop);
-        if !handle.wait(self.settings.drain_timeout) {
-            tracing::warn!(
-                minor,
-                "commands are still in progress; the next start fences this client and resets the ring"
-            );
+        let Ok(backstore) = uio.map(|uio| Backstore::new(&self.settings.sys, &uio.name)) else { return };
+        if let Departure::Serving(handle) = self.registry.depart(minor) {
+            // New commands get BUSY, which initiators retry, so that the ring runs empty.
+            if let Err(error) = backstore.block(true) {
+                tracing::warn!(minor, "cannot block the device while it stops: {}", Chain(&error));
+            }
+            handle.send(Message::Stop);
+            if !handle.wait(self.settings.drain_timeout) {
+                tracing::warn!(
+                    minor,
+                    "commands are still in progress; the next start fences this client and has them retried"
+                );
+            }
         }
-        if blocked && let Some(backstore) = backstore {
-            // From here on commands wait on the ring for our successor.
-            let _ = backstore.block(false);
+        // From here on commands wait on the ring for our successor.
+        if let Err(error) = backstore.block(false) {
+            tracing::warn!(minor, "cannot unblock the device: {}", Chain(&error));
         }
     }
 }

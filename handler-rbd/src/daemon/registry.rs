@@ -78,6 +78,16 @@ impl Registry {
         }
     }
 
+    /// The device could not be attached and is to be tried again.
+    pub(super) fn retreat(&self, tenant: Tenant) {
+        if let Some((number, state @ State::Attaching)) = self.lock().by_minor.get_mut(&tenant.minor)
+            && *number == tenant.number
+        {
+            *state = State::Opening;
+        }
+        self.changed.notify_all();
+    }
+
     /// The device's thread runs.
     pub(super) fn serve(&self, tenant: Tenant, handle: Handle) {
         if let Some((number, state)) = self.lock().by_minor.get_mut(&tenant.minor)
@@ -169,6 +179,17 @@ mod tests {
         assert!(registry.begin(3).is_none());
         registry.end(tenant);
         assert!(matches!(registry.depart(3), Departure::Unknown));
+    }
+
+    #[test]
+    fn a_device_that_could_not_be_attached_can_be_given_up_again() {
+        let registry = Registry::default();
+        let tenant = registry.begin(3).unwrap();
+        assert!(registry.attach(tenant));
+        registry.retreat(tenant);
+        assert!(matches!(registry.depart(3), Departure::GivenUp));
+        registry.retreat(tenant);
+        assert!(!registry.is_opening(tenant));
     }
 
     #[test]

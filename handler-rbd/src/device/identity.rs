@@ -59,13 +59,34 @@ impl Waiting {
     }
 }
 
-/// Starts a fetch on a thread of its own.
+/// Starts a fetch on a thread of its own. `answer` is called once, whatever becomes of it.
 pub(super) fn fetch(
     source: std::sync::Arc<dyn Fn() -> Result<Identity, String> + Send + Sync>,
     answer: impl FnOnce(Message) + Send + 'static,
 ) {
-    let run = move || answer(Message::Identity(source()));
+    let answer = Answer(Some(answer));
+    let run = move || answer.give(source());
     if let Err(error) = std::thread::Builder::new().name("identity".into()).spawn(run) {
-        tracing::warn!(%error, "cannot start a thread to read the identity; the command will be answered BUSY");
+        tracing::warn!(%error, "cannot start a thread to read the identity");
+    }
+}
+
+/// The duty to answer. Dropped, because the thread could not be started or its work panicked, it answers too:
+/// else no fetch would ever be started again.
+struct Answer<F: FnOnce(Message)>(Option<F>);
+
+impl<F: FnOnce(Message)> Answer<F> {
+    fn give(mut self, identity: Result<Identity, String>) {
+        if let Some(answer) = self.0.take() {
+            answer(Message::Identity(identity));
+        }
+    }
+}
+
+impl<F: FnOnce(Message)> Drop for Answer<F> {
+    fn drop(&mut self) {
+        if let Some(answer) = self.0.take() {
+            answer(Message::Identity(Err("the attempt came to nothing".to_owned())));
+        }
     }
 }

@@ -315,12 +315,14 @@ impl Served {
         }
     }
 
-    /// Ends a command that storage was asked for. Its buffer needs no zeroing: a read filled all of it (the
-    /// logical unit refuses a transfer length that is not the buffer's), the others are no reads.
+    /// Ends a command that storage was asked for.
     fn end(&mut self, slot: usize, outcome: &Outcome) -> Result<(), RingError> {
-        match self.active.remove(slot).token {
-            Some(token) => self.answer(token, outcome, None),
-            None => Ok(()),
+        let Active { token, job, .. } = self.active.remove(slot);
+        let Some(token) = token else { return Ok(()) };
+        match usize::try_from(job.data_in()) {
+            Ok(len @ 1..) if matches!(outcome, Outcome::Good) => self.answer_data(token, len),
+            _ if job.data_out() => self.answer(token, outcome, None),
+            _ => self.complete(token, outcome),
         }
     }
 
@@ -336,12 +338,20 @@ impl Served {
     /// Answers a command with the bytes in `self.reply`.
     fn reply(&mut self, token: Token) -> Result<(), RingError> {
         let len = token.data().write(0, &self.reply);
-        let read_len = u32::try_from(len).ok().and_then(NonZeroU32::new);
-        let short = len < token.data().len();
-        if short && (read_len.is_none() || !self.ring.features().read_len) {
-            token.data().zero_from(len); // invariant "no foreign bytes"
+        self.answer_data(token, len)
+    }
+
+    /// Answers GOOD to a command whose buffer holds `len` valid bytes. Invariant "no foreign bytes": the
+    /// rest, which is some earlier command's, is withheld, or zeroed where that cannot be said.
+    fn answer_data(&mut self, token: Token, len: usize) -> Result<(), RingError> {
+        let mut read_len = None;
+        if len < token.data().len() {
+            read_len =
+                u32::try_from(len).ok().and_then(NonZeroU32::new).filter(|_| self.ring.features().read_len);
+            if read_len.is_none() {
+                token.data().zero_from(len);
+            }
         }
-        let read_len = read_len.filter(|_| short && self.ring.features().read_len);
         self.answer(token, &Outcome::Good, read_len)
     }
 

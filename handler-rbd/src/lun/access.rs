@@ -1,25 +1,22 @@
 //! READ, WRITE, COMPARE AND WRITE, SYNCHRONIZE CACHE: extents become byte ranges.
 //!
 //! The length that the CDB implies and the length of the data buffer come from different hands and are both
-//! checked, before anything is touched. A buffer shorter than what the CDB moves is refused, and so is a longer
-//! one with data for the disk, as the kernel does for its own backstores (`target_cmd_size_check`). Where
-//! tcmu-runner said HARDWARE ERROR, this says INVALID FIELD IN COMMAND INFORMATION UNIT, as the kernel does:
-//! the CDB is right, the transport's length is not. A longer buffer for a READ gets the blocks that the CDB
-//! names and a residual.
+//! checked before anything is touched. A buffer shorter than what the CDB moves is refused, and so is a
+//! longer one with data for the disk, as the kernel does for its own backstores (`target_cmd_size_check`).
+//! The sense is INVALID FIELD IN COMMAND INFORMATION UNIT: the CDB is right, the transport's length is not.
+//! tcmu-runner called it a hardware error, which initiators take for a broken disk. A longer buffer for a
+//! READ gets the blocks that the CDB names, and the initiator a residual.
 
 use super::{Job, LogicalUnit, Outcome, Step, Transfer};
 use crate::block::Op;
 use crate::scsi::{Extent, Sense};
-
-/// MAXIMUM COMPARE AND WRITE LENGTH, in blocks.
-pub(super) const MAX_COMPARE_AND_WRITE: u8 = 1;
 
 pub(super) fn read(unit: &LogicalUnit, extent: Extent, transfer: Transfer) -> Result<Step, Sense> {
     let range = unit.locate(extent)?;
     if range.len > transfer.bytes() {
         return Err(Sense::TRANSFER_LENGTH);
     }
-    // SBC-3 5.9: no blocks, no error.
+    // SBC-3, "READ (10) command": no blocks, no error.
     if range.len == 0 {
         return Ok(Step::Done(Outcome::Good));
     }
@@ -44,8 +41,8 @@ pub(super) fn compare_and_write(
     extent: Extent,
     transfer: Transfer,
 ) -> Result<Step, Sense> {
-    if extent.blocks.0 > u64::from(MAX_COMPARE_AND_WRITE) {
-        // SBC-3 5.2: more than MAXIMUM COMPARE AND WRITE LENGTH.
+    if extent.blocks.0 > u64::from(unit.max_compare_and_write()) {
+        // SBC-3, "COMPARE AND WRITE command": more than MAXIMUM COMPARE AND WRITE LENGTH.
         return Err(Sense::invalid_cdb_field(13, Some(7)));
     }
     let range = unit.locate(extent)?;
@@ -70,6 +67,14 @@ pub(super) fn compare_and_write(
 pub(super) fn synchronize_cache(unit: &LogicalUnit, extent: Extent) -> Result<Step, Sense> {
     unit.locate(extent)?;
     Ok(Step::Run(Job::one(Op::Flush)))
+}
+
+impl LogicalUnit {
+    /// MAXIMUM COMPARE AND WRITE LENGTH, in blocks: one, as tcmu-runner, or none where storage cannot even
+    /// do that atomically.
+    pub(super) fn max_compare_and_write(&self) -> u8 {
+        u8::from(self.limits.compare_and_write >= u64::from(self.block_size))
+    }
 }
 
 impl Transfer {

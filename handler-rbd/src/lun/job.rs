@@ -94,6 +94,18 @@ impl Job {
         }
     }
 
+    /// Whether the data buffer is the initiator's for us to read. If not, and there is no answer in it, it has
+    /// no business with the command and what it holds is some earlier command's.
+    pub fn data_out(&self) -> bool {
+        match self.work {
+            Work::One(op) => match op {
+                Op::Write(_) | Op::WriteSame { .. } | Op::CompareAndWrite(_) => true,
+                Op::Read(_) | Op::Flush | Op::Discard(_) | Op::WriteZeroes(_) => false,
+            },
+            Work::Discards(_) => true,
+        }
+    }
+
     /// Takes the result of one operation; the outcome once there is nothing left to do or to wait for.
     pub(super) fn finish(&mut self, result: Result<(), BackendError>) -> Option<Outcome> {
         self.finished = self.finished.saturating_add(1);

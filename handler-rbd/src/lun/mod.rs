@@ -40,6 +40,7 @@ pub struct Transfer {
 
 /// What to do next about a command.
 #[derive(Debug)]
+#[must_use = "a step not taken leaves its command unanswered"]
 pub enum Step {
     /// It is over.
     Done(Outcome),
@@ -128,8 +129,8 @@ impl LogicalUnit {
                 let ask = provision::WriteSame { extent, unmap, no_data, blocks_at };
                 provision::write_same(self, &ask, transfer, params)
             }
-            Command::Unmap { list } => provision::unmap(self, list, transfer, params),
-            // This is how a unit attention may be asked for, and that reports it (SAM-4 5.14).
+            Command::Unmap { list } => provision::unmap(self, list, params),
+            // SAM-4, "Unit attention condition": asked like this, a pending one is told in the reply, once.
             Command::RequestSense { descriptor, allocation } => {
                 let sense = self.attention.take().unwrap_or(Sense::NONE);
                 inform::request_sense(sense, descriptor, allocation, reply);
@@ -165,8 +166,9 @@ impl LogicalUnit {
 
     /// The bytes of an extent, if it is on the disk.
     ///
-    /// An empty extent may begin where the disk ends, but not beyond: SBC-3 5.8 refuses a first LBA, or a
-    /// first LBA plus length, that exceeds the capacity, whether or not anything is transferred.
+    /// An empty extent may begin where the disk ends, but not beyond: SBC-3, "READ (10) command", refuses an
+    /// LBA, or an LBA plus length, that exceeds the capacity, whether or not anything is transferred. The
+    /// kernel draws the same line for its own backstores (`sbc_parse_cdb`).
     fn locate(&self, extent: Extent) -> Result<ByteRange, Sense> {
         let range = || {
             let end = extent.lba.0.checked_add(extent.blocks.0)?;
@@ -183,7 +185,8 @@ impl LogicalUnit {
     }
 }
 
-/// SAM-4 5.14: these commands are carried out although a unit attention is pending, and INQUIRY leaves it so.
+/// SAM-4, "Unit attention condition": these commands are carried out although one is pending, and INQUIRY
+/// leaves it pending.
 fn bypasses_attention(command: &Command) -> bool {
     matches!(command, Command::Inquiry { .. } | Command::RequestSense { .. })
 }

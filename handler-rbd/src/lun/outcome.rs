@@ -6,6 +6,7 @@ use crate::scsi::sense;
 
 /// The end of a command: a status, and sense data if the status is CHECK CONDITION.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a command must be answered with its outcome"]
 pub enum Outcome {
     /// GOOD.
     Good,
@@ -18,7 +19,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The SCSI status byte (SAM-4 5.3.1).
+    /// The SCSI status byte (SAM-4, "Status codes").
     pub const fn status(self) -> u8 {
         match self {
             Self::Good => 0x00,
@@ -59,7 +60,7 @@ pub fn of_failure(error: BackendError, direction: Direction) -> Outcome {
         // have happened; writing it again does no harm.
         ErrorKind::Fenced | ErrorKind::TimedOut => return Outcome::Busy,
         ErrorKind::NoResource => return Outcome::TaskSetFull,
-        // SBC-3 4.7.3.6: no resources left to map a block to.
+        // SBC-3, "Thin provisioned logical units": no resources left to map a block to.
         ErrorKind::NoSpace => Sense::SPACE_ALLOCATION_FAILED,
         ErrorKind::ReadOnly => Sense::WRITE_PROTECTED,
         ErrorKind::Miscompare { offset } => Sense::miscompare(offset),

@@ -1,14 +1,13 @@
 //! UNMAP and WRITE SAME: giving space back, and filling.
 //!
 //! UNMAP is a hint per block: it becomes discards, which storage may round inwards. WRITE SAME is a promise:
-//! afterwards the extent holds the block given, UNMAP bit or not (SBC-3 5.43). With UNMAP = 1 space may be
-//! given back only if the block is what deallocated blocks read as, zeros; then the operation is "write
-//! zeroes", which gives back what it can and writes the rest. Any other block is written.
+//! afterwards the extent holds the block given, UNMAP bit or not (SBC-3, "WRITE SAME (10) command"). With
+//! UNMAP = 1 space may be given back only if the block is what deallocated blocks read as, zeros; then the
+//! operation is "write zeroes", which gives back what it can and writes the rest. Any other block is written.
 
 use super::job::Discards;
-use super::{Job, LogicalUnit, Step, Transfer};
+use super::{Job, LogicalUnit, MAX_UNMAP_DESCRIPTORS, Outcome, Step, Transfer};
 use crate::block::Op;
-use crate::lun::Outcome;
 use crate::scsi::unmap::{descriptor_at, descriptors};
 use crate::scsi::{Command, Extent, Sense};
 
@@ -60,32 +59,25 @@ pub(super) fn write_same(
 }
 
 /// Checks the whole list before it begins: a list with a mistake discards nothing.
-pub(super) fn unmap(
-    unit: &LogicalUnit,
-    list_len: u16,
-    transfer: Transfer,
-    params: &[u8],
-) -> Result<Step, Sense> {
-    let list_len = usize::from(list_len);
-    if transfer.len < list_len || params.len() < list_len {
-        return Err(Sense::PARAMETER_LIST_LENGTH);
-    }
-    let list = descriptors(&params[..list_len])?;
+pub(super) fn unmap(unit: &LogicalUnit, list_len: u16, params: &[u8]) -> Result<Step, Sense> {
+    // Fewer parameters than the CDB says is what a data buffer shorter than that gives.
+    let list = params.get(..usize::from(list_len)).ok_or(Sense::PARAMETER_LIST_LENGTH)?;
+    let list = descriptors(list)?;
     let mut discards = Discards::NONE;
     let mut total: u64 = 0;
     let max_total = u64::from(unit.max_unmap());
-    let too_many = list.len() > super::MAX_UNMAP_DESCRIPTORS;
-    if too_many {
+    if list.len() > MAX_UNMAP_DESCRIPTORS {
         return Err(Sense::invalid_parameter(2));
     }
     for (index, extent) in list.enumerate() {
-        // The limit is on the sum over all descriptors (SBC-3 6.6.4, MAXIMUM UNMAP LBA COUNT).
+        // SBC-3, "UNMAP parameter list": MAXIMUM UNMAP LBA COUNT limits the sum over all descriptors. For
+        // tcmu-runner it limited each.
         total = total.saturating_add(extent.blocks.0);
         if total > max_total {
             return Err(Sense::invalid_parameter(descriptor_at(index).saturating_add(8)));
         }
         let range = unit.locate(extent)?;
-        // SBC-3 5.28.2: a descriptor for no blocks is not an error.
+        // SBC-3, same clause: a descriptor for no blocks is not an error.
         if range.len > 0 && !discards.push(range) {
             return Err(Sense::INTERNAL_FAILURE);
         }

@@ -1,4 +1,4 @@
-//! REPORT TARGET PORT GROUPS data (SPC-4 6.37).
+//! REPORT TARGET PORT GROUPS data (SPC-4, "REPORT TARGET PORT GROUPS command").
 
 use super::identity::{Identity, PortGroup};
 
@@ -34,3 +34,61 @@ fn push_group(group: &PortGroup, out: &mut Vec<u8>) {
 
 /// TARGET PORT COUNT is one byte.
 const MAX_PORTS: usize = 255;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn groups() -> Identity {
+        Identity {
+            groups: vec![
+                PortGroup { id: 1, state: 0, supported: 0x8f, ports: vec![1], ..PortGroup::default() },
+                PortGroup {
+                    id: 0x0203,
+                    state: 2,
+                    supported: 0x0f,
+                    status: 2,
+                    preferred: true,
+                    ports: vec![0x0405, 6],
+                },
+            ],
+            implicit_trans_secs: 45,
+            ..Identity::default()
+        }
+    }
+
+    #[rustfmt::skip]
+    const DESCRIPTORS: [u8; 28] = [
+        0x00, 0x8f, 0x00, 0x01, 0, 0x00, 0, 1, 0, 0, 0x00, 0x01,
+        0x82, 0x0f, 0x02, 0x03, 0, 0x02, 0, 2, 0, 0, 0x04, 0x05, 0, 0, 0x00, 0x06,
+    ];
+
+    #[test]
+    fn length_only_header() {
+        let mut out = Vec::new();
+        report_groups(&groups(), false, &mut out);
+        assert_eq!(out[..4], [0, 0, 0, 28]);
+        assert_eq!(out[4..], DESCRIPTORS);
+    }
+
+    #[test]
+    fn extended_header_is_counted() {
+        // W-12: tcmu-runner's length was four too small here.
+        let mut out = Vec::new();
+        report_groups(&groups(), true, &mut out);
+        assert_eq!(out[..8], [0, 0, 0, 32, 0x10, 45, 0, 0]);
+        assert_eq!(out[8..], DESCRIPTORS);
+    }
+
+    #[test]
+    fn port_count_and_ports_agree() {
+        let mut identity = groups();
+        identity.groups.truncate(1);
+        identity.groups[0].ports = (0..300).collect();
+        let mut out = Vec::new();
+        report_groups(&identity, false, &mut out);
+        assert_eq!(out[..4], [0, 0, 0x04, 0x04]); // 8 + 255 * 4
+        assert_eq!(out[11], 255);
+        assert_eq!(out.len(), 4 + 8 + 255 * 4);
+    }
+}

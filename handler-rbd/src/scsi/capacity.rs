@@ -1,4 +1,4 @@
-//! READ CAPACITY data (SBC-3 5.15, 5.16).
+//! READ CAPACITY data (SBC-3, "READ CAPACITY (10) command", "READ CAPACITY (16) command").
 
 /// Appends READ CAPACITY(10) data for a disk of `blocks` blocks.
 pub fn capacity_10(blocks: u64, block_size: u32, out: &mut Vec<u8>) {

@@ -3,7 +3,8 @@
 //! [`decode`] gives each of the 256 opcodes and each service action an answer and never panics. It checks
 //! what a CDB can tell alone; what depends on the disk (capacity, block size, data buffer) is left to `lun`.
 
-use super::opcode::{CDB_MAX, Cdb, lookup};
+use super::cdb::{CDB_MAX, Cdb};
+use super::opcode::lookup;
 use super::sense::Sense;
 use super::{Blocks, Extent, Lba};
 
@@ -94,7 +95,7 @@ pub struct ModeSense {
     pub allocation: u16,
 }
 
-/// PAGE CONTROL (SPC-4 table 171).
+/// PAGE CONTROL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PageControl {
     /// 00b.
@@ -107,7 +108,7 @@ pub enum PageControl {
     Saved,
 }
 
-/// REPORTING OPTIONS of REPORT SUPPORTED OPERATION CODES (SPC-4 table 251).
+/// REPORTING OPTIONS of REPORT SUPPORTED OPERATION CODES.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Selection {
     /// 000b: all commands.
@@ -143,10 +144,9 @@ pub enum DataPhase {
 
 /// Reads a CDB. What follows its length, which the opcode's group gives, is ignored.
 pub fn decode(cdb: &[u8]) -> Result<Command, Sense> {
-    if let Some(cdb) = cdb.first_chunk::<CDB_MAX>() {
-        return lookup(cdb)?.parse(cdb);
-    }
-    decode_short(cdb)
+    let Some(bytes) = cdb.first_chunk() else { return decode_short(cdb) };
+    let cdb = Cdb::new(*bytes);
+    lookup(cdb)?.parse(cdb)
 }
 
 fn decode_short(cdb: &[u8]) -> Result<Command, Sense> {
@@ -157,13 +157,14 @@ fn decode_short(cdb: &[u8]) -> Result<Command, Sense> {
     if cdb.is_empty() {
         return Err(Sense::INVALID_OPCODE);
     }
-    let row = lookup(&padded)?;
+    let padded = Cdb::new(padded);
+    let row = lookup(padded)?;
     if cdb.len() < row.usage().len() {
         // Cannot come from the kernel, which takes the length from the opcode too. The first byte missing
         // is the one at fault.
         return Err(Sense::invalid_cdb_field(u16::try_from(cdb.len()).unwrap_or(0), None));
     }
-    row.parse(&padded)
+    row.parse(padded)
 }
 
 impl Command {
@@ -194,170 +195,162 @@ impl Command {
 
 type Parsed = Result<Command, Sense>;
 
-pub(super) fn test_unit_ready(_: &Cdb) -> Parsed {
+pub(super) fn test_unit_ready(_: Cdb) -> Parsed {
     Ok(Command::TestUnitReady)
 }
 
-pub(super) fn request_sense(cdb: &Cdb) -> Parsed {
-    Ok(Command::RequestSense { descriptor: cdb[1] & 0x01 != 0, allocation: cdb[4] })
+pub(super) fn request_sense(cdb: Cdb) -> Parsed {
+    Ok(Command::RequestSense { descriptor: cdb.byte::<1>() & 0x01 != 0, allocation: cdb.byte::<4>() })
 }
 
-pub(super) fn inquiry(cdb: &Cdb) -> Parsed {
-    let allocation = u16_at(cdb, 3);
-    match (cdb[1] & 0x01 != 0, cdb[2]) {
+pub(super) fn inquiry(cdb: Cdb) -> Parsed {
+    let allocation = cdb.u16::<3>();
+    match (cdb.byte::<1>() & 0x01 != 0, cdb.byte::<2>()) {
         (true, page) => Ok(Command::Inquiry { page: Some(page), allocation }),
         (false, 0) => Ok(Command::Inquiry { page: None, allocation }),
-        // SPC-4 6.4.1: EVPD = 0 with a page code.
+        // SPC-4, "INQUIRY command": EVPD = 0 with a page code.
         (false, _) => Err(Sense::invalid_cdb_field(2, Some(7))),
     }
 }
 
-pub(super) fn mode_sense_6(cdb: &Cdb) -> Parsed {
-    Ok(mode_sense(cdb, false, cdb[4].into()))
+pub(super) fn mode_sense_6(cdb: Cdb) -> Parsed {
+    Ok(mode_sense(cdb, false, cdb.byte::<4>().into()))
 }
 
-pub(super) fn mode_sense_10(cdb: &Cdb) -> Parsed {
-    Ok(mode_sense(cdb, true, u16_at(cdb, 7)))
+pub(super) fn mode_sense_10(cdb: Cdb) -> Parsed {
+    Ok(mode_sense(cdb, true, cdb.u16::<7>()))
 }
 
-fn mode_sense(cdb: &Cdb, long: bool, allocation: u16) -> Command {
-    let control = match cdb[2] >> 6 {
+fn mode_sense(cdb: Cdb, long: bool, allocation: u16) -> Command {
+    let control = match cdb.byte::<2>() >> 6 {
         0 => PageControl::Current,
         1 => PageControl::Changeable,
         2 => PageControl::Default,
         _ => PageControl::Saved,
     };
     // DBD and LLBAA make no difference: there are no block descriptors.
-    Command::ModeSense(ModeSense { long, control, page: cdb[2] & 0x3f, subpage: cdb[3], allocation })
+    Command::ModeSense(ModeSense {
+        long,
+        control,
+        page: cdb.byte::<2>() & 0x3f,
+        subpage: cdb.byte::<3>(),
+        allocation,
+    })
 }
 
-pub(super) fn start_stop_unit(cdb: &Cdb) -> Parsed {
-    if cdb[4] & 0xf0 != 0 {
-        // Power conditions (SBC-3 5.25) are not supported.
+pub(super) fn start_stop_unit(cdb: Cdb) -> Parsed {
+    if cdb.byte::<4>() & 0xf0 != 0 {
+        // SBC-3, "START STOP UNIT command": power conditions are not supported.
         return Err(Sense::invalid_cdb_field(4, Some(7)));
     }
-    if cdb[4] & 0x01 == 0 {
+    if cdb.byte::<4>() & 0x01 == 0 {
         // One initiator must not stop a unit that others use through this or other gateways.
         return Err(Sense::invalid_cdb_field(4, Some(0)));
     }
     Ok(Command::StartUnit)
 }
 
-pub(super) fn read_capacity_10(_: &Cdb) -> Parsed {
+pub(super) fn read_capacity_10(_: Cdb) -> Parsed {
     Ok(Command::ReadCapacity10)
 }
 
-pub(super) fn read_capacity_16(cdb: &Cdb) -> Parsed {
-    Ok(Command::ReadCapacity16 { allocation: u32_at(cdb, 10) })
+pub(super) fn read_capacity_16(cdb: Cdb) -> Parsed {
+    Ok(Command::ReadCapacity16 { allocation: cdb.u32::<10>() })
 }
 
-pub(super) fn read_6(cdb: &Cdb) -> Parsed {
+pub(super) fn read_6(cdb: Cdb) -> Parsed {
     Ok(Command::Read(extent_6(cdb)))
 }
 
-pub(super) fn read_10(cdb: &Cdb) -> Parsed {
+pub(super) fn read_10(cdb: Cdb) -> Parsed {
     Ok(Command::Read(extent_10(cdb)))
 }
 
-pub(super) fn read_12(cdb: &Cdb) -> Parsed {
+pub(super) fn read_12(cdb: Cdb) -> Parsed {
     Ok(Command::Read(extent_12(cdb)))
 }
 
-pub(super) fn read_16(cdb: &Cdb) -> Parsed {
+pub(super) fn read_16(cdb: Cdb) -> Parsed {
     Ok(Command::Read(extent_16(cdb)))
 }
 
-pub(super) fn write_6(cdb: &Cdb) -> Parsed {
+pub(super) fn write_6(cdb: Cdb) -> Parsed {
     Ok(Command::Write(extent_6(cdb)))
 }
 
-pub(super) fn write_10(cdb: &Cdb) -> Parsed {
+pub(super) fn write_10(cdb: Cdb) -> Parsed {
     Ok(Command::Write(extent_10(cdb)))
 }
 
-pub(super) fn write_12(cdb: &Cdb) -> Parsed {
+pub(super) fn write_12(cdb: Cdb) -> Parsed {
     Ok(Command::Write(extent_12(cdb)))
 }
 
-pub(super) fn write_16(cdb: &Cdb) -> Parsed {
+pub(super) fn write_16(cdb: Cdb) -> Parsed {
     Ok(Command::Write(extent_16(cdb)))
 }
 
-pub(super) fn compare_and_write(cdb: &Cdb) -> Parsed {
-    Ok(Command::CompareAndWrite(Extent { lba: Lba(u64_at(cdb, 2)), blocks: Blocks(cdb[13].into()) }))
+pub(super) fn compare_and_write(cdb: Cdb) -> Parsed {
+    Ok(Command::CompareAndWrite(Extent { lba: Lba(cdb.u64::<2>()), blocks: Blocks(cdb.byte::<13>().into()) }))
 }
 
-pub(super) fn synchronize_cache_10(cdb: &Cdb) -> Parsed {
+pub(super) fn synchronize_cache_10(cdb: Cdb) -> Parsed {
     Ok(Command::SynchronizeCache(extent_10(cdb)))
 }
 
-pub(super) fn synchronize_cache_16(cdb: &Cdb) -> Parsed {
+pub(super) fn synchronize_cache_16(cdb: Cdb) -> Parsed {
     Ok(Command::SynchronizeCache(extent_16(cdb)))
 }
 
-pub(super) fn write_same_10(cdb: &Cdb) -> Parsed {
-    let unmap = cdb[1] & 0x08 != 0;
+pub(super) fn write_same_10(cdb: Cdb) -> Parsed {
+    let unmap = cdb.byte::<1>() & 0x08 != 0;
     Ok(Command::WriteSame { extent: extent_10(cdb), unmap, no_data: false, blocks_at: 7 })
 }
 
-pub(super) fn write_same_16(cdb: &Cdb) -> Parsed {
-    let (unmap, no_data) = (cdb[1] & 0x08 != 0, cdb[1] & 0x01 != 0);
+pub(super) fn write_same_16(cdb: Cdb) -> Parsed {
+    let (unmap, no_data) = (cdb.byte::<1>() & 0x08 != 0, cdb.byte::<1>() & 0x01 != 0);
     Ok(Command::WriteSame { extent: extent_16(cdb), unmap, no_data, blocks_at: 10 })
 }
 
-pub(super) fn unmap(cdb: &Cdb) -> Parsed {
-    Ok(Command::Unmap { list: u16_at(cdb, 7) })
+pub(super) fn unmap(cdb: Cdb) -> Parsed {
+    Ok(Command::Unmap { list: cdb.u16::<7>() })
 }
 
-pub(super) fn report_target_port_groups(cdb: &Cdb) -> Parsed {
-    Ok(Command::ReportTargetPortGroups { extended: cdb[1] & 0x20 != 0, allocation: u32_at(cdb, 6) })
+pub(super) fn report_target_port_groups(cdb: Cdb) -> Parsed {
+    Ok(Command::ReportTargetPortGroups { extended: cdb.byte::<1>() & 0x20 != 0, allocation: cdb.u32::<6>() })
 }
 
-pub(super) fn report_supported_operation_codes(cdb: &Cdb) -> Parsed {
-    let (opcode, action) = (cdb[3], u16_at(cdb, 4));
-    let selection = match cdb[2] & 0x07 {
+pub(super) fn report_supported_operation_codes(cdb: Cdb) -> Parsed {
+    let (opcode, action) = (cdb.byte::<3>(), cdb.u16::<4>());
+    let selection = match cdb.byte::<2>() & 0x07 {
         0 => Selection::All,
         1 => Selection::Opcode(opcode),
         2 => Selection::ServiceAction(opcode, action),
         3 => Selection::Either(opcode, action),
         _ => return Err(Sense::invalid_cdb_field(2, Some(2))),
     };
-    let (timeouts, allocation) = (cdb[2] & 0x80 != 0, u32_at(cdb, 6));
+    let (timeouts, allocation) = (cdb.byte::<2>() & 0x80 != 0, cdb.u32::<6>());
     Ok(Command::ReportSupportedOperationCodes { selection, timeouts, allocation })
 }
 
-fn extent_6(cdb: &Cdb) -> Extent {
-    let lba = u32::from_be_bytes([0, cdb[1] & 0x1f, cdb[2], cdb[3]]);
-    // SBC-3 5.8, 5.31: zero means 256 blocks, here and nowhere else.
-    let blocks = if cdb[4] == 0 { 256 } else { cdb[4].into() };
+fn extent_6(cdb: Cdb) -> Extent {
+    let lba = u32::from_be_bytes([0, cdb.byte::<1>() & 0x1f, cdb.byte::<2>(), cdb.byte::<3>()]);
+    // SBC-3, "READ (6) command": zero means 256 blocks, here and in WRITE (6) and nowhere else.
+    let blocks = if cdb.byte::<4>() == 0 { 256 } else { cdb.byte::<4>().into() };
     Extent { lba: Lba(lba.into()), blocks: Blocks(blocks) }
 }
 
-fn extent_10(cdb: &Cdb) -> Extent {
-    Extent { lba: Lba(u32_at(cdb, 2).into()), blocks: Blocks(u16_at(cdb, 7).into()) }
+fn extent_10(cdb: Cdb) -> Extent {
+    Extent { lba: Lba(cdb.u32::<2>().into()), blocks: Blocks(cdb.u16::<7>().into()) }
 }
 
-fn extent_12(cdb: &Cdb) -> Extent {
-    Extent { lba: Lba(u32_at(cdb, 2).into()), blocks: Blocks(u32_at(cdb, 6).into()) }
+fn extent_12(cdb: Cdb) -> Extent {
+    Extent { lba: Lba(cdb.u32::<2>().into()), blocks: Blocks(cdb.u32::<6>().into()) }
 }
 
-fn extent_16(cdb: &Cdb) -> Extent {
-    Extent { lba: Lba(u64_at(cdb, 2)), blocks: Blocks(u32_at(cdb, 10).into()) }
+fn extent_16(cdb: Cdb) -> Extent {
+    Extent { lba: Lba(cdb.u64::<2>()), blocks: Blocks(cdb.u32::<10>().into()) }
 }
 
-fn u16_at(cdb: &Cdb, at: usize) -> u16 {
-    u16::from_be_bytes(bytes_at(cdb, at))
-}
-
-fn u32_at(cdb: &Cdb, at: usize) -> u32 {
-    u32::from_be_bytes(bytes_at(cdb, at))
-}
-
-fn u64_at(cdb: &Cdb, at: usize) -> u64 {
-    u64::from_be_bytes(bytes_at(cdb, at))
-}
-
-/// Big-endian fields are read through here; past the CDB's end there are zeros.
-fn bytes_at<const N: usize>(cdb: &Cdb, at: usize) -> [u8; N] {
-    cdb.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
-}
+#[cfg(test)]
+mod tests;

@@ -20,7 +20,7 @@ pub struct Identity {
 /// A SCSI target port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetPort {
-    /// PROTOCOL IDENTIFIER (SPC-4 table 432): 5 is iSCSI.
+    /// PROTOCOL IDENTIFIER (SPC-4, "Protocol specific parameters"): 5 is iSCSI.
     pub protocol: u8,
     /// RELATIVE TARGET PORT IDENTIFIER.
     pub relative_id: u16,
@@ -39,7 +39,7 @@ pub struct PortGroup {
     pub id: u16,
     /// ASYMMETRIC ACCESS STATE: 0 active/optimized, 1 active/non-optimized, 2 standby, ...
     pub state: u8,
-    /// The supported states, as the T_SUP .. AO_SUP bits of SPC-4 table 300.
+    /// The supported states, as the bits T_SUP (80h) .. AO_SUP (01h) of the reply.
     pub supported: u8,
     /// STATUS CODE: 0 none, 1 altered by SET TARGET PORT GROUPS, 2 by implicit behaviour.
     pub status: u8,

@@ -1,4 +1,4 @@
-//! Standard INQUIRY data (SPC-4 6.4.2).
+//! Standard INQUIRY data (SPC-4, "Standard INQUIRY data").
 
 /// T10 VENDOR IDENTIFICATION. Initiators' multipath rules match vendor, product and revision, so these are
 /// tcmu-runner's for ever.

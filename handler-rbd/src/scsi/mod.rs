@@ -1,10 +1,11 @@
 //! Bytes to values and back: command descriptor blocks, sense data, reply pages, parameter lists.
 //!
 //! Pure functions. Knows nothing of the ring, of I/O or of Ceph, and needs no unsafe. Names are those of
-//! SPC-4 and SBC-3; clause numbers in comments mean SPC-4 r36, SBC-3 r35 and SAM-4 r14.
+//! SPC-4 and SBC-3. Clauses are cited by title: numbers change from revision to revision.
 
 pub mod alua;
 pub mod capacity;
+mod cdb;
 pub mod command;
 pub mod identity;
 pub mod inquiry;

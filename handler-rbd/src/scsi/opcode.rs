@@ -1,20 +1,15 @@
-//! The one table of commands: what is decoded, what is refused and what REPORT SUPPORTED OPERATION CODES says.
+//! The one table of commands: decoded, refused and reported (REPORT SUPPORTED OPERATION CODES) by it.
 //!
-//! A row's CDB usage data (SPC-4 6.36.3) is also the law of [`decode`](super::command::decode): a bit that
-//! the usage data does not name is one that is not evaluated, so setting it is an error, never ignored.
-//! RDPROTECT, WRPROTECT, ANCHOR, PBDATA, LBDATA, PMI, RELADR, NACA and LINK are refused by that alone.
-//! Named, though nothing depends on them: DPO is a hint; FUA, FUA_NV and SYNC_NV ask for what every write
-//! gives here; IMMED allows, but does not demand, an early answer; GROUP NUMBER has no effect without groups
-//! to count in.
+//! A row's CDB usage data (SPC-4, "One_command parameter data format") is also the law of
+//! [`decode`](super::command::decode): a bit that the usage data does not name is not evaluated, so setting
+//! it is an error, never ignored. RDPROTECT, WRPROTECT, ANCHOR, PBDATA, LBDATA, PMI, RELADR, NACA and LINK are
+//! refused by that alone. Named, though nothing depends on them: DPO is a hint; FUA, FUA_NV and SYNC_NV ask
+//! for what every write gives here; IMMED allows an early answer, and a late one keeps more than its promise;
+//! GROUP NUMBER has no effect without groups to count in.
 
+use super::cdb::{CDB_MAX, Cdb};
 use super::command::{self, Command};
 use super::sense::Sense;
-
-/// A command's CDB, padded with zeros.
-pub(super) type Cdb = [u8; CDB_MAX];
-
-/// Longest CDB in the table.
-pub(super) const CDB_MAX: usize = 16;
 
 /// A command this logical unit knows.
 pub struct Row {
@@ -25,15 +20,11 @@ pub struct Row {
     whole: u128,
     /// One bits: those of the CDB that must be zero.
     refused: u128,
-    parse: fn(&Cdb) -> Result<Command, Sense>,
+    parse: fn(Cdb) -> Result<Command, Sense>,
 }
 
 impl Row {
-    const fn new(
-        name: &'static str,
-        usage: &'static [u8],
-        parse: fn(&Cdb) -> Result<Command, Sense>,
-    ) -> Self {
+    const fn new(name: &'static str, usage: &'static [u8], parse: fn(Cdb) -> Result<Command, Sense>) -> Self {
         Self::with(name, None, usage, parse)
     }
 
@@ -41,7 +32,7 @@ impl Row {
     const fn service(
         name: &'static str,
         usage: &'static [u8],
-        parse: fn(&Cdb) -> Result<Command, Sense>,
+        parse: fn(Cdb) -> Result<Command, Sense>,
     ) -> Self {
         Self::with(name, Some(usage[1] & SERVICE_ACTION), usage, parse)
     }
@@ -50,7 +41,7 @@ impl Row {
         name: &'static str,
         service_action: Option<u8>,
         usage: &'static [u8],
-        parse: fn(&Cdb) -> Result<Command, Sense>,
+        parse: fn(Cdb) -> Result<Command, Sense>,
     ) -> Self {
         let mut whole = [0; CDB_MAX];
         let mut refused = [0; CDB_MAX];
@@ -60,10 +51,8 @@ impl Row {
             refused[i] = !usage[i];
             i += 1;
         }
+        // A CDB that found the row has the row's opcode and service action, which the usage data name.
         refused[0] = 0;
-        if service_action.is_some() {
-            refused[1] &= !SERVICE_ACTION;
-        }
         let (whole, refused) = (u128::from_be_bytes(whole), u128::from_be_bytes(refused));
         Self { name, service_action, usage, whole, refused, parse }
     }
@@ -89,13 +78,12 @@ impl Row {
     }
 
     /// Makes a command of the CDB that found this row.
-    pub(super) fn parse(&self, cdb: &Cdb) -> Result<Command, Sense> {
-        let word = u128::from_be_bytes(*cdb);
-        let wrong = word & self.refused;
+    pub(super) fn parse(&self, cdb: Cdb) -> Result<Command, Sense> {
+        let wrong = cdb.0 & self.refused;
         if wrong != 0 {
             return Err(first_bit(wrong));
         }
-        (self.parse)(&(word & self.whole).to_be_bytes())
+        (self.parse)(Cdb(cdb.0 & self.whole))
     }
 }
 
@@ -164,27 +152,29 @@ const fn first_rows() -> [u8; 256] {
     first
 }
 
-/// The rows of an opcode, starting with the first. Empty if the opcode is unknown.
-fn rows(opcode: u8) -> impl Iterator<Item = &'static Row> {
-    let first = usize::from(FIRST[usize::from(opcode)]);
-    ROWS.get(first..).unwrap_or(&[]).iter().take_while(move |row| row.opcode() == opcode)
-}
-
 /// One copy of the table in memory.
 static ROWS: &[Row] = TABLE;
 
-/// Whether the opcode is known, and the row that an opcode and service action mean.
-pub(super) fn find(opcode: u8, service_action: u8) -> Result<&'static Row, Sense> {
-    let mut known = false;
-    for row in rows(opcode) {
-        known = true;
-        if row.service_action.is_none_or(|own| own == service_action) {
-            return Ok(row);
-        }
+/// The row that an opcode and, where it has them, a service action mean.
+fn find(opcode: u8, service_action: u8) -> Result<&'static Row, Sense> {
+    let first = usize::from(FIRST[usize::from(opcode)]);
+    let rows = ROWS.get(first..).unwrap_or(&[]);
+    match rows.first() {
+        None => Err(Sense::INVALID_OPCODE),
+        Some(row) if row.service_action.is_none() => Ok(row),
+        // SPC-4, "Operation code" and "Service action": of a known opcode it is a field that is invalid; only
+        // an unknown opcode is an INVALID COMMAND OPERATION CODE.
+        Some(_) => rows
+            .iter()
+            .take_while(|row| row.opcode() == opcode)
+            .find(|row| row.service_action == Some(service_action))
+            .ok_or(Sense::invalid_cdb_field(1, Some(4))),
     }
-    // SPC-4 4.2.5.1 has no code of its own for service actions: for a known opcode it is the field that is
-    // invalid, and only an unknown opcode is an INVALID COMMAND OPERATION CODE.
-    Err(if known { Sense::invalid_cdb_field(1, Some(4)) } else { Sense::INVALID_OPCODE })
+}
+
+/// The row that a CDB means.
+pub(super) fn lookup(cdb: Cdb) -> Result<&'static Row, Sense> {
+    find(cdb.byte::<0>(), cdb.byte::<1>() & SERVICE_ACTION)
 }
 
 /// The row a CDB means, for names in logs and metrics.
@@ -193,12 +183,7 @@ pub fn row(cdb: &[u8]) -> Option<&'static Row> {
     find(*cdb.first()?, service_action).ok()
 }
 
-/// Looks a CDB up: its row, and its service action if that is what byte 1 holds.
-pub(super) fn lookup(cdb: &Cdb) -> Result<&'static Row, Sense> {
-    find(cdb[0], cdb[1] & SERVICE_ACTION)
-}
-
-/// CDB length by group code (SPC-4 table 18); 0 for groups without one.
+/// CDB length by group code (SPC-4, "Operation code"); 0 for groups without one.
 const fn cdb_len(opcode: u8) -> usize {
     match opcode >> 5 {
         0 => 6,
@@ -233,4 +218,55 @@ const fn order(row: &Row) -> u16 {
         None => 0,
     };
     u16::from_be_bytes([row.opcode(), action])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found_by_cdb() {
+        let name = |cdb: &[u8]| row(cdb).map(Row::name);
+        assert_eq!(name(&[0x28]), Some("READ(10)"));
+        assert_eq!(name(&[0xa3, 0x0a]), Some("REPORT TARGET PORT GROUPS"));
+        assert_eq!(name(&[0xa3, 0xec]), Some("REPORT SUPPORTED OPERATION CODES")); // high bits are not of it
+        assert_eq!(name(&[0xa3, 0x05]), None);
+        assert_eq!(name(&[0x9e]), None);
+        assert_eq!(name(&[0xff]), None);
+        assert_eq!(name(&[]), None);
+    }
+
+    #[test]
+    fn the_table_is_these_commands() {
+        // Opcode, service action, CDB length, in order.
+        let expected: &[(u8, Option<u8>, usize)] = &[
+            (0x00, None, 6),        // TEST UNIT READY
+            (0x03, None, 6),        // REQUEST SENSE
+            (0x08, None, 6),        // READ(6)
+            (0x0a, None, 6),        // WRITE(6)
+            (0x12, None, 6),        // INQUIRY
+            (0x1a, None, 6),        // MODE SENSE(6)
+            (0x1b, None, 6),        // START STOP UNIT
+            (0x25, None, 10),       // READ CAPACITY(10)
+            (0x28, None, 10),       // READ(10)
+            (0x2a, None, 10),       // WRITE(10)
+            (0x35, None, 10),       // SYNCHRONIZE CACHE(10)
+            (0x41, None, 10),       // WRITE SAME(10)
+            (0x42, None, 10),       // UNMAP
+            (0x5a, None, 10),       // MODE SENSE(10)
+            (0x88, None, 16),       // READ(16)
+            (0x89, None, 16),       // COMPARE AND WRITE
+            (0x8a, None, 16),       // WRITE(16)
+            (0x91, None, 16),       // SYNCHRONIZE CACHE(16)
+            (0x93, None, 16),       // WRITE SAME(16)
+            (0x9e, Some(0x10), 16), // READ CAPACITY(16)
+            (0xa3, Some(0x0a), 12), // REPORT TARGET PORT GROUPS
+            (0xa3, Some(0x0c), 12), // REPORT SUPPORTED OPERATION CODES
+            (0xa8, None, 12),       // READ(12)
+            (0xaa, None, 12),       // WRITE(12)
+        ];
+        let rows: Vec<_> =
+            TABLE.iter().map(|row| (row.opcode(), row.service_action(), row.usage().len())).collect();
+        assert_eq!(rows, expected);
+    }
 }

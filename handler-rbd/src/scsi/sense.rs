@@ -1,4 +1,4 @@
-//! Sense data: why a command ended with CHECK CONDITION (SPC-4 4.5).
+//! Sense data: why a command ended with CHECK CONDITION (SPC-4, "Sense data").
 //!
 //! Always fixed format, current: the Control mode page says D_SENSE = 0. The buffer is built in full, zero
 //! padded, because the kernel copies all of it to the initiator whatever its length byte says.
@@ -6,7 +6,7 @@
 /// Length of the kernel's sense buffer (TCMU_SENSE_BUFFERSIZE).
 pub const LEN: usize = 96;
 
-/// SENSE KEY (SPC-4 table 48).
+/// SENSE KEY.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Key {
@@ -38,7 +38,7 @@ enum Detail {
     None,
     /// INFORMATION, with VALID = 1.
     Information(u32),
-    /// FIELD POINTER (SPC-4 4.5.2.4.2): in the CDB or the parameter list, a byte and perhaps a bit.
+    /// FIELD POINTER: in the CDB or the parameter list, a byte and perhaps a bit.
     Field {
         in_cdb: bool,
         byte: u16,
@@ -99,7 +99,8 @@ impl Sense {
         Self { key: Key::IllegalRequest, code: Code(0x26, 0x00), detail }
     }
 
-    /// MISCOMPARE DURING VERIFY OPERATION at this byte of the compared data (SBC-3 5.2, COMPARE AND WRITE).
+    /// MISCOMPARE DURING VERIFY OPERATION at this byte of the compared data (SBC-3, "COMPARE AND WRITE
+    /// command").
     pub fn miscompare(offset: u64) -> Self {
         // INFORMATION has four bytes here; an offset that does not fit leaves VALID at 0.
         let detail = u32::try_from(offset).map_or(Detail::None, Detail::Information);
@@ -116,7 +117,7 @@ impl Sense {
         self.code
     }
 
-    /// Fixed format (SPC-4 4.5.3).
+    /// Fixed format.
     pub fn to_bytes(self) -> [u8; LEN] {
         let mut bytes = [0; LEN];
         bytes[0] = 0x70;
@@ -143,7 +144,7 @@ impl Sense {
         out.extend_from_slice(&self.to_bytes()[..usize::from(FIXED_LEN)]);
     }
 
-    /// Descriptor format without descriptors (SPC-4 4.5.2), for REQUEST SENSE with DESC = 1. Nothing that
+    /// Descriptor format without descriptors, for REQUEST SENSE with DESC = 1. Nothing that
     /// REQUEST SENSE reports here has a detail.
     pub fn descriptor(self, out: &mut Vec<u8>) {
         out.extend_from_slice(&[0x72, self.key as u8, self.code.0, self.code.1, 0, 0, 0, 0]);

@@ -1,4 +1,4 @@
-//! The UNMAP parameter list (SBC-3 5.28.2), from memory that its sender can no longer change.
+//! The UNMAP parameter list (SBC-3), from memory that its sender can no longer change.
 
 use super::sense::Sense;
 use super::{Blocks, Extent, Lba};
@@ -61,4 +61,71 @@ impl ExactSizeIterator for Descriptors<'_> {}
 /// Where descriptor `index` begins in the list, for field pointers.
 pub fn descriptor_at(index: usize) -> u16 {
     index.checked_mul(DESCRIPTOR).and_then(|at| u16::try_from(at + HEADER).ok()).unwrap_or(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// ASC and field pointer of the refusal, or the extents.
+    fn parse(list: &[u8]) -> Result<Vec<(u64, u64)>, (u8, u8)> {
+        match descriptors(list) {
+            Ok(list) => Ok(list.map(|extent| (extent.lba.0, extent.blocks.0)).collect()),
+            Err(sense) => Err((sense.to_bytes()[12], sense.to_bytes()[17])),
+        }
+    }
+
+    #[rustfmt::skip]
+    const TWO: [u8; 40] = [
+        0, 38, 0, 32, 0, 0, 0, 0, // UNMAP DATA LENGTH, UNMAP BLOCK DESCRIPTOR DATA LENGTH
+        1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0, 0, 0, 0,
+        0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0,
+    ];
+
+    fn with(at: usize, value: u8) -> [u8; 40] {
+        let mut list = TWO;
+        list[at] = value;
+        list
+    }
+
+    #[test]
+    fn well_formed_lists() {
+        assert_eq!(parse(&[]), Ok(vec![]));
+        assert_eq!(parse(&[0, 6, 0, 0, 0, 0, 0, 0]), Ok(vec![]));
+        assert_eq!(parse(&TWO), Ok(vec![(0x0102_0304_0506_0708, 0x090a_0b0c), (7, 0)]));
+        assert_eq!(parse(&with(3, 16)), Ok(vec![(0x0102_0304_0506_0708, 0x090a_0b0c)]));
+        // The second descriptor is not complete and does not count.
+        assert_eq!(parse(&with(3, 31)), Ok(vec![(0x0102_0304_0506_0708, 0x090a_0b0c)]));
+        // More data is available than the list holds.
+        assert_eq!(parse(&with(0, 1)).map(|extents| extents.len()), Ok(2));
+    }
+
+    #[test]
+    fn lengths_that_disagree_are_refused() {
+        assert_eq!(parse(&TWO[..7]), Err((0x1a, 0)));
+        assert_eq!(parse(&TWO[..1]), Err((0x1a, 0)));
+        assert_eq!(parse(&TWO[..39]), Err((0x26, 2))); // W-02b: descriptors beyond the list
+        assert_eq!(parse(&TWO[..8]), Err((0x26, 2)));
+        assert_eq!(parse(&with(1, 37)), Err((0x26, 0)));
+        assert_eq!(parse(&with(1, 0)), Err((0x26, 0)));
+        assert_eq!(parse(&[0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]), Err((0x26, 0)));
+        assert_eq!(parse(&[0xff, 0xff, 0xff, 0xf9, 0, 0, 0, 0]), Err((0x26, 2)));
+    }
+
+    #[test]
+    fn descriptors_are_pointed_at() {
+        assert_eq!((descriptor_at(0), descriptor_at(3)), (8, 56));
+        assert_eq!(descriptor_at(usize::MAX), 0xffff);
+    }
+
+    proptest! {
+        #[test]
+        fn any_list_has_an_answer(list in prop::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(found) = descriptors(&list) {
+                prop_assert_eq!(found.len(), found.clone().count());
+                prop_assert!(found.len() * 16 + 8 <= list.len().max(8));
+            }
+        }
+    }
 }

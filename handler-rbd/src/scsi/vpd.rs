@@ -1,4 +1,4 @@
-//! Vital product data pages (SPC-4 7.8, SBC-3 6.6).
+//! Vital product data pages (SPC-4 and SBC-3, "Vital product data parameters").
 //!
 //! Pages 80h and 83h are the unit's name. Multipath, libvirt and the initiators' databases keep it, so its
 //! bytes are those that tcmu-runner answers, odd ones included.
@@ -88,12 +88,12 @@ fn port_designators(port: &TargetPort, out: &mut Vec<u8>) {
     designator([protocol | UTF_8, DEVICE | NAME_STRING], out, |out| push_name(&port.wwn, "", out));
 }
 
-// CODE SET, in the first byte of a designation descriptor (SPC-4 table 589).
+// CODE SET, in the first byte of a designation descriptor (SPC-4, "Device Identification VPD page").
 const BINARY: u8 = 0x1;
 const ASCII: u8 = 0x2;
 const UTF_8: u8 = 0x3;
 
-// DESIGNATOR TYPE, and PIV with ASSOCIATION, in the second (SPC-4 7.8.6.1).
+// DESIGNATOR TYPE, and PIV with ASSOCIATION, in the second.
 const VENDOR_SPECIFIC: u8 = 0x0;
 const T10_VENDOR: u8 = 0x1;
 const NAA: u8 = 0x3;
@@ -103,7 +103,8 @@ const NAME_STRING: u8 = 0x8;
 const PORT: u8 = 0x90;
 const DEVICE: u8 = 0xa0;
 
-/// A designator's length is one byte.
+/// A designator's length is one byte. The kernel's longest configuration string, 255 bytes, just fits without
+/// its zero byte; tcmu-runner overflowed there.
 const DESIGNATOR_MAX: usize = 255;
 
 /// Appends a designation descriptor; what does not fit is cut off.
@@ -116,13 +117,14 @@ fn designator(head: [u8; 2], out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>))
     out[at] = u8::try_from(out.len() - at - 1).unwrap_or(u8::MAX);
 }
 
-/// Appends text and a zero byte, cut to leave room for the vendor identification before it.
+/// Appends text and the zero byte that tcmu-runner counts in.
 fn push_text(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(text.as_bytes());
     out.push(0);
 }
 
-/// Appends a SCSI name string: zero terminated and padded to a multiple of four (SPC-4 7.8.6.11).
+/// Appends a SCSI name string: zero terminated and padded to a multiple of four (SPC-4, "SCSI name
+/// string designator format").
 ///
 /// 252 bytes at most, the largest multiple of four that the length can say; iSCSI names end at 223.
 fn push_name(name: &str, suffix: &str, out: &mut Vec<u8>) {
@@ -180,7 +182,7 @@ pub fn block_device_characteristics(solid_state: bool, out: &mut Vec<u8>) {
 pub fn logical_block_provisioning(out: &mut Vec<u8>) {
     page(LOGICAL_BLOCK_PROVISIONING, out, |out| {
         // LBPU, LBPWS, LBPWS10, LBPRZ. Storage leaves the parts of a discard that are smaller than its
-        // granule as they were. LBPRZ = 1 (SBC-3 4.7.3.4.3) promises zeros only for blocks that became
+        // granule as they were. LBPRZ = 1 promises zeros only for blocks that became
         // deallocated, and UNMAP may leave any block mapped, so both are true. WRITE SAME promises zeros
         // throughout and is not carried out as a discard.
         out.extend_from_slice(&[0, 0xe4, 0, 0]);
@@ -195,3 +197,6 @@ fn page(code: u8, out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
     let len = u16::try_from(out.len() - start - 4).unwrap_or(u16::MAX);
     out[start + 2..start + 4].copy_from_slice(&len.to_be_bytes());
 }
+
+#[cfg(test)]
+mod tests;

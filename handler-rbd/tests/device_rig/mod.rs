@@ -1,0 +1,123 @@
+//! A device thread between the model of the kernel and a disk in memory.
+#![allow(dead_code)] // each test program uses its part
+
+use crossbeam_channel::{Receiver, unbounded};
+use handler_rbd::block::Backend;
+use handler_rbd::block::memory::Memory;
+use handler_rbd::device::{Handle, IdentitySource, Message, Served};
+use handler_rbd::lun::{Geometry, Identity, LogicalUnit};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use uio_ring::mock::{Delivered, Direction, MockConfig, MockKernel, Pump, Ticket};
+use uio_ring::{Doorbell, Mapping, Ring};
+
+pub(crate) const DISK: u64 = 4 << 20;
+pub(crate) const SOON: Duration = Duration::from_secs(5);
+
+pub(crate) struct Rig {
+    pub(crate) kernel: MockKernel,
+    pub(crate) disk: Arc<Memory>,
+    pub(crate) handle: Handle,
+    exit: Receiver<String>,
+    _pump: Pump,
+}
+
+pub(crate) fn identity(serial: &str) -> Identity {
+    Identity { unit_serial: serial.into(), config: "rbd/pool/image".into(), ..Identity::default() }
+}
+
+pub(crate) fn served(kernel: &MockKernel, disk: &Arc<Memory>, source: IdentitySource) -> Served {
+    let side = kernel.user_side().unwrap();
+    let mapping = Mapping::new(&side.memory, side.len).unwrap();
+    let ring = Ring::attach(Doorbell::new(side.doorbell), mapping).unwrap();
+    let limits = disk.limits();
+    let unit = LogicalUnit::new(Geometry { block_size: 512, size: DISK, max_sectors: 1024, limits });
+    Served::new(ring, unit, disk.clone(), source).unwrap()
+}
+
+pub(crate) fn model() -> MockConfig {
+    MockConfig { single_threaded: false, ..MockConfig::default() }
+}
+
+impl Rig {
+    pub(crate) fn new() -> Self {
+        Self::with(model(), Arc::new(|| Ok(identity("11111111-2222-3333-4444-555555555555"))))
+    }
+
+    pub(crate) fn with(config: MockConfig, source: IdentitySource) -> Self {
+        Self::on(MockKernel::new(config).unwrap(), source)
+    }
+
+    /// Serves a device that exists, as a successor does.
+    pub(crate) fn on(kernel: MockKernel, source: IdentitySource) -> Self {
+        let disk = Arc::new(Memory::new(DISK));
+        let served = served(&kernel, &disk, source);
+        let pump = kernel.spawn();
+        let (sender, exit) = unbounded();
+        let ended = move |why: &_| sender.send(format!("{why:?}")).unwrap_or(());
+        let handle = Handle::spawn("device", served, ended).unwrap();
+        Self { kernel, disk, handle, exit, _pump: pump }
+    }
+
+    pub(crate) fn send(&self, cdb: &[u8], direction: Direction) -> Ticket {
+        self.kernel.enqueue(cdb, direction).ticket
+    }
+
+    pub(crate) fn wait(&self, ticket: Ticket) -> Delivered {
+        let faults = || self.kernel.faults();
+        self.kernel.wait(ticket, SOON).unwrap_or_else(|| panic!("no answer; {:?}", faults()))
+    }
+
+    pub(crate) fn ask(&self, cdb: &[u8], direction: Direction) -> Delivered {
+        self.wait(self.send(cdb, direction))
+    }
+
+    /// Whether the command has been answered by now.
+    pub(crate) fn answered(&self, ticket: Ticket) -> bool {
+        self.kernel.result(ticket).is_some()
+    }
+
+    /// Waits until storage holds so many requests.
+    pub(crate) fn held(&self, count: usize) {
+        until(|| self.disk.held() == count);
+    }
+
+    /// How the thread ended, once it has.
+    pub(crate) fn exit(&self) -> String {
+        let why = self.exit.recv_timeout(SOON).expect("the device thread goes on");
+        assert!(self.handle.wait(SOON));
+        why
+    }
+
+    pub(crate) fn runs(&self) -> bool {
+        !self.handle.wait(Duration::from_millis(50))
+    }
+
+    pub(crate) fn clean(&self) {
+        assert_eq!(self.kernel.faults(), []);
+        assert_eq!(self.kernel.outstanding(), 0);
+        self.kernel.verify().unwrap();
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.disk.release_all();
+        self.handle.send(Message::Stop);
+        let ended = self.handle.wait(SOON);
+        assert!(ended || std::thread::panicking(), "the device thread did not stop");
+    }
+}
+
+pub(crate) fn until(mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < SOON, "it did not happen");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Status and, if there is sense, SENSE KEY, ASC and ASCQ.
+pub(crate) fn verdict(got: &Delivered) -> (u8, [u8; 3]) {
+    (got.status, [got.sense[2], got.sense[12], got.sense[13]])
+}
