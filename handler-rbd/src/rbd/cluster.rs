@@ -250,7 +250,10 @@ fn connect_error(rados: &Rados, errno: Errno, id: &str, seconds: u64) -> Connect
     let mon_host = rados.get(c"mon_host").unwrap_or_default();
     match errno.0 {
         libc::ENOENT if mon_host.is_empty() => ConnectError::NoMonitors,
-        libc::ENOENT => ConnectError::NoKeyring { id: id.into() },
+        libc::ENOENT => {
+            let searched = rados.get(c"keyring").unwrap_or_else(|_| "its default places".into());
+            ConnectError::NoKeyring { id: id.into(), searched }
+        }
         libc::EACCES | libc::EPERM | libc::EOPNOTSUPP => {
             ConnectError::Denied { id: id.into(), errno: errno.0 }
         }

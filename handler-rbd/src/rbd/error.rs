@@ -38,12 +38,14 @@ pub enum ConnectError {
     NoMonitors,
     /// There is no keyring for the user.
     #[error(
-        "no keyring for client.{id}; install /etc/ceph/ceph.client.{id}.keyring, readable by this program, \
-         or choose another user with id="
+        "no keyring for client.{id} in {searched}; install one there that this program can read, name one \
+         with keyring= in the configuration file, or choose another user with id="
     )]
     NoKeyring {
         /// The user, without "client.".
         id: String,
+        /// The files that were looked for.
+        searched: String,
     },
     /// The keyring has no key for the user, or not the cluster's.
     #[error(
