@@ -47,7 +47,9 @@ impl Aligned {
 /// FNV-1a over 8-byte words.
 fn checksum(bytes: &[u8]) -> u64 {
     bytes.chunks_exact(8).fold(0xCBF2_9CE4_8422_2325, |sum, word| {
-        (sum ^ u64::from_le_bytes(word.try_into().expect("eight bytes"))).wrapping_mul(0x0100_0000_01B3).rotate_left(29)
+        (sum ^ u64::from_le_bytes(word.try_into().expect("eight bytes")))
+            .wrapping_mul(0x0100_0000_01B3)
+            .rotate_left(29)
     })
 }
 
@@ -72,7 +74,11 @@ fn sequence_of(block: &[u8], lba: u64) -> Result<u64, String> {
         return Err(format!("block {lba} {what}"));
     }
     if word(block, BLOCK / 8 - 1) != sum {
-        return Err(format!("block {lba} is torn: checksum wrong, stamp lba {} sequence {}", word(block, 1), word(block, 2)));
+        return Err(format!(
+            "block {lba} is torn: checksum wrong, stamp lba {} sequence {}",
+            word(block, 1),
+            word(block, 2)
+        ));
     }
     if word(block, 1) != lba {
         return Err(format!("block {lba} holds block {}, sequence {}", word(block, 1), word(block, 2)));
@@ -93,8 +99,10 @@ impl State {
     }
     /// Adjacent blocks at once: one write, so that a crash leaves all or nothing.
     fn store(&self, lba: u64, pairs: &[(u64, u64)]) -> io::Result<()> {
-        let bytes: Vec<u8> =
-            pairs.iter().flat_map(|(acked, tried)| [acked.to_le_bytes(), tried.to_le_bytes()].concat()).collect();
+        let bytes: Vec<u8> = pairs
+            .iter()
+            .flat_map(|(acked, tried)| [acked.to_le_bytes(), tried.to_le_bytes()].concat())
+            .collect();
         self.0.write_all_at(&bytes, lba * 16)
     }
     fn blocks(&self) -> io::Result<u64> {
@@ -148,7 +156,8 @@ pub(crate) fn verify(report: &Report, device: &Path, state: &Path) {
         for first in (0..blocks).step_by(64) {
             let n = usize::try_from((blocks - first).min(64)).expect("small");
             let bytes = buffer.get(n * BLOCK);
-            disk.read_exact_at(bytes, first * BLOCK as u64).map_err(|e| format!("read at block {first}: {e}"))?;
+            disk.read_exact_at(bytes, first * BLOCK as u64)
+                .map_err(|e| format!("read at block {first}: {e}"))?;
             for (lba, block) in (first..).zip(bytes.chunks(BLOCK)) {
                 let (acked, tried) = state.load(lba).map_err(text)?;
                 newest = newest.max(acked);
@@ -168,7 +177,9 @@ fn acceptable(block: &[u8], lba: u64, acked: u64, tried: u64) -> Result<u64, Str
     if (acked..=tried).contains(&found) {
         Ok(found)
     } else if found < acked {
-        Err(format!("block {lba} has lost an acknowledged write: sequence {found}, acknowledged {acked}, attempted {tried}"))
+        Err(format!(
+            "block {lba} has lost an acknowledged write: sequence {found}, acknowledged {acked}, attempted {tried}"
+        ))
     } else {
         Err(format!("block {lba} holds sequence {found}, acknowledged {acked}, attempted {tried}"))
     }
@@ -198,15 +209,21 @@ pub(crate) fn check(report: &Report, device: &Path, state: &Path, plan: &Plan) {
             let threads: Vec<_> = (0..THREADS)
                 .map(|n| scope.spawn(move || work(disk, state, (n * share, share), n, plan, end, totals)))
                 .collect();
-            threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| "a thread panicked".to_owned())?)
+            threads
+                .into_iter()
+                .try_for_each(|thread| thread.join().map_err(|_| "a thread panicked".to_owned())?)
         })
     });
     let [writes, reads, errors, slowest] =
         [&totals.writes, &totals.reads, &totals.errors, &totals.slowest].map(|n| n.load(Ordering::Relaxed));
     println!("{writes} writes, {reads} reads, {errors} I/O errors, slowest {slowest} ms");
-    report.record("writes and reads were done", &if writes > 0 && reads > 0 { Ok(()) } else { Err("none".to_owned()) });
+    report.record(
+        "writes and reads were done",
+        &if writes > 0 && reads > 0 { Ok(()) } else { Err("none".to_owned()) },
+    );
     if !plan.allow_errors {
-        report.record("no I/O error", &if errors == 0 { Ok(()) } else { Err(format!("{errors} I/O errors")) });
+        report
+            .record("no I/O error", &if errors == 0 { Ok(()) } else { Err(format!("{errors} I/O errors")) });
     }
 }
 
@@ -226,11 +243,13 @@ fn work(
         let run = 1 + random.below(RUN);
         let lba = first + random.below(share - run + 1);
         let bytes = buffer.get(usize::try_from(run).expect("small") * BLOCK);
-        let known: Vec<(u64, u64)> = (lba..lba + run).map(|n| state.load(n)).collect::<Result<_, _>>().map_err(text)?;
+        let known: Vec<(u64, u64)> =
+            (lba..lba + run).map(|n| state.load(n)).collect::<Result<_, _>>().map_err(text)?;
         let start = Instant::now();
         if random.below(2) == 0 {
             // Above everything ever attempted here: a late write of an older attempt cannot pass for this one.
-            let next: Vec<(u64, u64)> = known.iter().map(|(acked, tried)| (*acked, (*acked).max(*tried) + 1)).collect();
+            let next: Vec<(u64, u64)> =
+                known.iter().map(|(acked, tried)| (*acked, (*acked).max(*tried) + 1)).collect();
             for (n, block) in bytes.chunks_mut(BLOCK).enumerate() {
                 stamp(block, lba + n as u64, next[n].1, writer);
             }
@@ -265,7 +284,9 @@ fn work(
                 }
             }
         }
-        totals.slowest.fetch_max(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        totals
+            .slowest
+            .fetch_max(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
     Ok(())
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::thread;
 
 use sgtest::initiator::{
-    Data, FUA, INVALID_PARAMETER, Lun, MISCOMPARE, NDOB, OUT_OF_RANGE, UNMAP_BIT, compare_and_write, op, rw6, rw10,
-    rw12, rw16,
+    Data, FUA, INVALID_PARAMETER, Lun, MISCOMPARE, NDOB, OUT_OF_RANGE, UNMAP_BIT, compare_and_write, op, rw6,
+    rw10, rw12, rw16,
 };
 use sgtest::oracle::Disk;
 use sgtest::random::Random;
@@ -51,7 +51,8 @@ pub(crate) fn run(report: &Report, device: &Path, seed: u64) {
         Err(error) => return report.record("open", &Err(error.to_string())),
     };
     let mut random = Random::new(seed);
-    let prepared = Lun::attach(&sg).and_then(|lun| fill(&lun, BASE, WINDOW, &mut random).map(|disk| (lun, disk)));
+    let prepared =
+        Lun::attach(&sg).and_then(|lun| fill(&lun, BASE, WINDOW, &mut random).map(|disk| (lun, disk)));
     let (lun, mut disk) = match prepared {
         Ok(prepared) => prepared,
         Err(why) => return report.record("attach and fill", &Err(why)),
@@ -62,14 +63,22 @@ pub(crate) fn run(report: &Report, device: &Path, seed: u64) {
     unmap(report, &lun, &mut disk);
     caw(report, &lun, &mut disk, &mut random);
     step(report, &lun, &mut disk, "the whole window is as the model says", |disk| compare(&lun, disk));
-    step(report, &lun, &mut disk, "300 random commands against the model", |disk| mixed(&lun, disk, &mut random, 300));
+    step(report, &lun, &mut disk, "300 random commands against the model", |disk| {
+        mixed(&lun, disk, &mut random, 300)
+    });
     report.check("the whole window is as the model says, again", || compare(&lun, &mut disk));
     report.check("8 descriptors at once, windows of their own", || deep(device, seed));
     report.check("the LUN is alive", || lun.is_alive());
 }
 
 /// One check; if it fails, the model takes over what the disk holds, so that later checks speak for themselves.
-fn step(report: &Report, lun: &Lun<'_>, disk: &mut Disk, name: &str, body: impl FnOnce(&mut Disk) -> Verdict) {
+fn step(
+    report: &Report,
+    lun: &Lun<'_>,
+    disk: &mut Disk,
+    name: &str,
+    body: impl FnOnce(&mut Disk) -> Verdict,
+) {
     report.check(name, || {
         body(disk).map_err(|why| match take_over(lun, disk) {
             Ok(()) => why,
@@ -107,22 +116,28 @@ fn round_trips(report: &Report, lun: &Lun<'_>, disk: &mut Disk, random: &mut Ran
         for flags in [0, FUA] {
             let about = if flags == 0 { "" } else { " with FUA" };
             for (size, cdb) in four(op::WRITE_6, BASE + offset, blocks, flags) {
-                step(report, lun, disk, &format!("WRITE{size}{about} of {blocks} blocks, read by every READ"), |disk| {
-                    let data = random.bytes(blocks * lun.block);
-                    lun.good(&cdb, Data::Out(&data))?;
-                    disk.write(BASE + offset, &data);
-                    for (size, cdb) in four(op::READ_6, BASE + offset, blocks, flags) {
-                        let mut found = vec![0x5A; data.len()];
-                        let reply = lun.good(&cdb, Data::In(&mut found))?;
-                        if reply.resid != 0 {
-                            return Err(format!("READ{size}: resid {}", reply.resid));
+                step(
+                    report,
+                    lun,
+                    disk,
+                    &format!("WRITE{size}{about} of {blocks} blocks, read by every READ"),
+                    |disk| {
+                        let data = random.bytes(blocks * lun.block);
+                        lun.good(&cdb, Data::Out(&data))?;
+                        disk.write(BASE + offset, &data);
+                        for (size, cdb) in four(op::READ_6, BASE + offset, blocks, flags) {
+                            let mut found = vec![0x5A; data.len()];
+                            let reply = lun.good(&cdb, Data::In(&mut found))?;
+                            if reply.resid != 0 {
+                                return Err(format!("READ{size}: resid {}", reply.resid));
+                            }
+                            disk.check(BASE + offset, &found).map_err(|e| format!("READ{size}: {e}"))?;
                         }
-                        disk.check(BASE + offset, &found).map_err(|e| format!("READ{size}: {e}"))?;
-                    }
-                    // The neighbours.
-                    let first = (BASE + offset).saturating_sub(2).max(BASE);
-                    disk.check(first, &lun.read(first, u32::from(count(blocks)) + 4)?)
-                });
+                        // The neighbours.
+                        let first = (BASE + offset).saturating_sub(2).max(BASE);
+                        disk.check(first, &lun.read(first, u32::from(count(blocks)) + 4)?)
+                    },
+                );
             }
         }
     }
@@ -186,14 +201,20 @@ fn unmap(report: &Report, lun: &Lun<'_>, disk: &mut Disk) {
         disk.write_same(aligned, u64::from(blocks), &vec![0; lun.block]);
         disk.check(aligned - 1, &lun.read(aligned - 1, blocks + 2)?)
     });
-    step(report, lun, disk, "UNMAP of unaligned ranges: old data or zeros, the neighbours untouched", |disk| {
-        let ranges = [(aligned + 3, 200), (aligned + 700, 1), (BASE + 2040, 20), (BASE + 3000, 500)];
-        lun.unmap(&ranges)?.good()?;
-        for (lba, blocks) in ranges {
-            disk.unmap(lba, u64::from(blocks));
-        }
-        compare(lun, disk)
-    });
+    step(
+        report,
+        lun,
+        disk,
+        "UNMAP of unaligned ranges: old data or zeros, the neighbours untouched",
+        |disk| {
+            let ranges = [(aligned + 3, 200), (aligned + 700, 1), (BASE + 2040, 20), (BASE + 3000, 500)];
+            lun.unmap(&ranges)?.good()?;
+            for (lba, blocks) in ranges {
+                disk.unmap(lba, u64::from(blocks));
+            }
+            compare(lun, disk)
+        },
+    );
     let nothing_changes = |disk: &mut Disk, ranges: &[(u64, u32)], codes: &[_]| -> Verdict {
         let base = disk.base();
         let filled = vec![0x99; 256 * lun.block];
@@ -227,18 +248,24 @@ fn caw(report: &Report, lun: &Lun<'_>, disk: &mut Disk, random: &mut Random) {
         disk.check(lba - 1, &lun.read(lba - 1, 3)?)
     });
     for at in [0, 1, 255, 511] {
-        step(report, lun, disk, &format!("COMPARE AND WRITE that differs in byte {at} says so and writes nothing"), |disk| {
-            let mut wrong = lun.read(lba, 1)?;
-            wrong[at] ^= 0x10;
-            let both = [wrong, random.bytes(lun.block)].concat();
-            let reply = lun.send(&compare_and_write(lba, 1), Data::Out(&both))?;
-            reply.refused_with(&[MISCOMPARE])?;
-            let found = reply.sense.and_then(|sense| sense.information);
-            if found != Some(at as u64) {
-                return Err(format!("INFORMATION: expected {at}, found {found:?}"));
-            }
-            disk.check(lba - 1, &lun.read(lba - 1, 3)?)
-        });
+        step(
+            report,
+            lun,
+            disk,
+            &format!("COMPARE AND WRITE that differs in byte {at} says so and writes nothing"),
+            |disk| {
+                let mut wrong = lun.read(lba, 1)?;
+                wrong[at] ^= 0x10;
+                let both = [wrong, random.bytes(lun.block)].concat();
+                let reply = lun.send(&compare_and_write(lba, 1), Data::Out(&both))?;
+                reply.refused_with(&[MISCOMPARE])?;
+                let found = reply.sense.and_then(|sense| sense.information);
+                if found != Some(at as u64) {
+                    return Err(format!("INFORMATION: expected {at}, found {found:?}"));
+                }
+                disk.check(lba - 1, &lun.read(lba - 1, 3)?)
+            },
+        );
     }
 }
 

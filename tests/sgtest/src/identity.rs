@@ -73,7 +73,11 @@ pub(crate) fn run(report: &Report, sg: &dyn Transport, serial: &str, config: &st
         if used < len {
             return Err(format!("only {used} bytes of {len} arrived"));
         }
-        let stated = if page.is_some() { 4 + usize::from(data[2]) * 256 + usize::from(data[3]) } else { 5 + usize::from(data[4]) };
+        let stated = if page.is_some() {
+            4 + usize::from(data[2]) * 256 + usize::from(data[3])
+        } else {
+            5 + usize::from(data[4])
+        };
         data.truncate(stated.min(used));
         Ok(data)
     };
@@ -97,8 +101,8 @@ pub(crate) fn run(report: &Report, sg: &dyn Transport, serial: &str, config: &st
     let mut vendor = b"LIO-ORG ".to_vec();
     vendor.extend(with_nul(serial));
     let devices = [
-        designator([0x02, 0x01, 0x00], &vendor),           // ASCII, T10 vendor identification
-        designator([0x01, 0x03, 0x00], &naa(serial)),      // binary, NAA
+        designator([0x02, 0x01, 0x00], &vendor), // ASCII, T10 vendor identification
+        designator([0x01, 0x03, 0x00], &naa(serial)), // binary, NAA
         designator([0x02, 0x00, 0x00], &with_nul(config)), // ASCII, vendor specific
     ];
     let pages = [
@@ -110,7 +114,9 @@ pub(crate) fn run(report: &Report, sg: &dyn Transport, serial: &str, config: &st
         ("logical block provisioning", page(0xB2, &[0x00, 0xE4, 0x00, 0x00])),
     ];
     for (name, wanted) in pages {
-        report.check(&format!("VPD page {:02X}h, {name}", wanted[1]), || differ(&ask(Some(wanted[1]), wanted.len())?, &wanted));
+        report.check(&format!("VPD page {:02X}h, {name}", wanted[1]), || {
+            differ(&ask(Some(wanted[1]), wanted.len())?, &wanted)
+        });
     }
     report.check("EVPD 0 with a page code is refused", || {
         let mut cdb = inquiry(None, 255);
@@ -118,7 +124,8 @@ pub(crate) fn run(report: &Report, sg: &dyn Transport, serial: &str, config: &st
         lun.send(&cdb, Data::In(&mut [0; 255]))?.refused_with(&[sgtest::initiator::INVALID_CDB])
     });
     report.check("an unknown page is refused", || {
-        lun.send(&inquiry(Some(0xC7), 255), Data::In(&mut [0; 255]))?.refused_with(&[sgtest::initiator::INVALID_CDB])
+        lun.send(&inquiry(Some(0xC7), 255), Data::In(&mut [0; 255]))?
+            .refused_with(&[sgtest::initiator::INVALID_CDB])
     });
 }
 
@@ -126,7 +133,8 @@ pub(crate) fn run(report: &Report, sg: &dyn Transport, serial: &str, config: &st
 mod tests {
     #[test]
     fn naa_is_that_of_the_evidence() {
-        let wanted = [0x60, 0x01, 0x40, 0x5f, 0x8c, 0xc0, 0xe0, 0x2e, 0x1d, 0x04, 0x03, 0xa9, 0x07, 0xb2, 0xf3, 0xe4];
+        let wanted =
+            [0x60, 0x01, 0x40, 0x5f, 0x8c, 0xc0, 0xe0, 0x2e, 0x1d, 0x04, 0x03, 0xa9, 0x07, 0xb2, 0xf3, 0xe4];
         assert_eq!(super::naa("f8cc0e02-e1d0-403a-907b-2f3e44e14bd0"), wanted);
     }
 }

@@ -299,7 +299,8 @@ impl Reply {
 
     /// CHECK CONDITION with one of these codes.
     pub fn refused_with(&self, codes: &[Code]) -> Result<(), String> {
-        let wanted = codes.iter().map(|(k, a, q)| format!("{k:02X}/{a:02X}/{q:02X}")).collect::<Vec<_>>().join(" or ");
+        let wanted =
+            codes.iter().map(|(k, a, q)| format!("{k:02X}/{a:02X}/{q:02X}")).collect::<Vec<_>>().join(" or ");
         let found = self.sense.filter(|_| self.status == status::CHECK_CONDITION && self.host_status == 0);
         if found.is_some_and(|sense| codes.contains(&sense.code)) {
             Ok(())
@@ -347,7 +348,10 @@ pub struct Lun<'a> {
 
 impl std::fmt::Debug for Lun<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lun").field("blocks", &self.blocks).field("block", &self.block).finish_non_exhaustive()
+        f.debug_struct("Lun")
+            .field("blocks", &self.blocks)
+            .field("block", &self.block)
+            .finish_non_exhaustive()
     }
 }
 
@@ -361,11 +365,16 @@ impl<'a> Lun<'a> {
             }
         }
         let mut data = [0; 32];
-        lun.send(&read_capacity16(32), Data::In(&mut data))?.good().map_err(|e| format!("READ CAPACITY(16): {e}"))?;
+        lun.send(&read_capacity16(32), Data::In(&mut data))?
+            .good()
+            .map_err(|e| format!("READ CAPACITY(16): {e}"))?;
         lun.blocks = be(&data[..8]) + 1;
         lun.block = usize::try_from(be(&data[8..12])).map_err(|e| e.to_string())?;
         if lun.block != 512 || lun.blocks < 0x1_0000 {
-            return Err(format!("needs a LUN of at least 65536 blocks of 512, this has {} of {}", lun.blocks, lun.block));
+            return Err(format!(
+                "needs a LUN of at least 65536 blocks of 512, this has {} of {}",
+                lun.blocks, lun.block
+            ));
         }
         Ok(lun)
     }

@@ -2,9 +2,10 @@
 //! named blocks changed, the LUN alive.
 
 use sgtest::initiator::{
-    Code, Data, FUA, INVALID_CDB, INVALID_PARAMETER, LENGTH_MISMATCH, Lun, NDOB, OUT_OF_RANGE, PARAMETER_LENGTH, Reply,
-    Transport, compare_and_write, inquiry, mode_sense6, mode_sense10, op, read_capacity10, read_capacity16,
-    report_opcodes, request_sense, rw6, rw10, rw12, rw16, unmap, unmap_list,
+    Code, Data, FUA, INVALID_CDB, INVALID_PARAMETER, LENGTH_MISMATCH, Lun, NDOB, OUT_OF_RANGE,
+    PARAMETER_LENGTH, Reply, Transport, compare_and_write, inquiry, mode_sense6, mode_sense10, op,
+    read_capacity10, read_capacity16, report_opcodes, request_sense, rw6, rw10, rw12, rw16, unmap,
+    unmap_list,
 };
 use sgtest::oracle::Disk;
 use sgtest::random::Random;
@@ -53,7 +54,11 @@ fn arrives(lun: &Lun<'_>, cdb: &[u8], len: usize, wanted: impl Fn(&[u8]) -> usiz
     }
     // READ_LEN of 0 means "all" to the kernel, so an empty reply may be padded with zeros instead.
     if arrived != wanted && !(wanted == 0 && data.iter().all(|b| *b == 0)) {
-        return Err(format!("expected {wanted} bytes of {len} (resid {}), found resid {}", len - wanted, reply.resid));
+        return Err(format!(
+            "expected {wanted} bytes of {len} (resid {}), found resid {}",
+            len - wanted,
+            reply.resid
+        ));
     }
     Ok(())
 }
@@ -107,8 +112,12 @@ fn mismatches(report: &Report, lun: &Lun<'_>, base: u32) {
         });
     }
     for (name, cdb) in &writes[..5] {
-        report.check(&format!("{name} with data of 100 bytes"), || refused_out(lun, cdb, &junk[..100], &LENGTH_MISMATCH));
-        report.check(&format!("{name} without data"), || lun.send(cdb, Data::None)?.refused_with(&LENGTH_MISMATCH));
+        report.check(&format!("{name} with data of 100 bytes"), || {
+            refused_out(lun, cdb, &junk[..100], &LENGTH_MISMATCH)
+        });
+        report.check(&format!("{name} without data"), || {
+            lun.send(cdb, Data::None)?.refused_with(&LENGTH_MISMATCH)
+        });
         report.check(&format!("{name} with data in the wrong direction, too short"), || {
             refused_in(lun, cdb, 512, &LENGTH_MISMATCH)
         });
@@ -128,9 +137,15 @@ fn mismatches(report: &Report, lun: &Lun<'_>, base: u32) {
             let mut data = vec![FILL; 16 * 512];
             let reply = lun.send(cdb, Data::In(&mut data))?;
             refused_or(&reply, 8 * 512)?;
-            if data[8 * 512..].iter().all(|b| matches!(*b, 0 | FILL)) { Ok(()) } else { Err("bytes after block 8".into()) }
+            if data[8 * 512..].iter().all(|b| matches!(*b, 0 | FILL)) {
+                Ok(())
+            } else {
+                Err("bytes after block 8".into())
+            }
         });
-        report.check(&format!("{name} without a buffer"), || lun.send(cdb, Data::None)?.refused_with(&LENGTH_MISMATCH));
+        report.check(&format!("{name} without a buffer"), || {
+            lun.send(cdb, Data::None)?.refused_with(&LENGTH_MISMATCH)
+        });
     }
     report.check("COMPARE AND WRITE with data of one block of two", || {
         refused_out(lun, &compare_and_write(lba, 1), &lun.read(lba, 1)?, &LENGTH_MISMATCH)
@@ -229,7 +244,8 @@ fn edges(report: &Report, lun: &Lun<'_>, tail: &mut Disk) {
         report.check(&format!("WRITE SAME(16) with UNMAP {place}"), || {
             refused_out(lun, &rw16(op::WRITE_SAME_16, 8, lba, blocks), &[0; 512], &[OUT_OF_RANGE])
         });
-        report.check(&format!("UNMAP {place}"), || lun.unmap(&[(lba, blocks)])?.refused_with(&[OUT_OF_RANGE]));
+        report
+            .check(&format!("UNMAP {place}"), || lun.unmap(&[(lba, blocks)])?.refused_with(&[OUT_OF_RANGE]));
         if lba >= end {
             report.check(&format!("COMPARE AND WRITE {place}"), || {
                 refused_out(lun, &compare_and_write(lba, 1), &junk[..1024], &[OUT_OF_RANGE])
@@ -245,11 +261,15 @@ fn edges(report: &Report, lun: &Lun<'_>, tail: &mut Disk) {
     report.check("READ(6) over the end of a LUN below 2^21 blocks", || {
         refused_in(lun, &rw6(op::READ_6, end32 - 1, 2), 1024, &[OUT_OF_RANGE])
     });
-    report.check("READ(10) at the end", || refused_in(lun, &rw10(op::READ_10, 0, end32, 1), 512, &[OUT_OF_RANGE]));
+    report.check("READ(10) at the end", || {
+        refused_in(lun, &rw10(op::READ_10, 0, end32, 1), 512, &[OUT_OF_RANGE])
+    });
     report.check("WRITE(10) at 2^32-1", || {
         refused_out(lun, &rw10(op::WRITE_10, 0, u32::MAX, 1), &junk[..512], &[OUT_OF_RANGE])
     });
-    report.check("READ(12) at the end", || refused_in(lun, &rw12(op::READ_12, 0, end32, 1), 512, &[OUT_OF_RANGE]));
+    report.check("READ(12) at the end", || {
+        refused_in(lun, &rw12(op::READ_12, 0, end32, 1), 512, &[OUT_OF_RANGE])
+    });
     report.check("WRITE(12) over the end", || {
         refused_out(lun, &rw12(op::WRITE_12, 0, end32 - 1, 2), &junk[..1024], &[OUT_OF_RANGE])
     });
@@ -257,27 +277,40 @@ fn edges(report: &Report, lun: &Lun<'_>, tail: &mut Disk) {
         refused_out(lun, &rw16(op::WRITE_SAME_16, 0, 1, u32::MAX), &junk[..512], &[OUT_OF_RANGE])
     });
     report.check("WRITE SAME(16) with NDOB over the end", || {
-        lun.send(&rw16(op::WRITE_SAME_16, NDOB, end - 1, 2), Data::None)?.refused_with(&[OUT_OF_RANGE, INVALID_CDB])
+        lun.send(&rw16(op::WRITE_SAME_16, NDOB, end - 1, 2), Data::None)?
+            .refused_with(&[OUT_OF_RANGE, INVALID_CDB])
     });
 }
 
 fn replies(report: &Report, lun: &Lun<'_>) {
-    for (allocation, buffer, wanted) in [(36, 36, 36), (96, 96, 36), (36, 96, 36), (5, 96, 5), (255, 16, 16), (255, 252, 36)] {
+    for (allocation, buffer, wanted) in
+        [(36, 36, 36), (96, 96, 36), (36, 96, 36), (5, 96, 5), (255, 16, 16), (255, 252, 36)]
+    {
         report.check(&format!("INQUIRY, allocation {allocation}, buffer {buffer}"), || {
             arrives(lun, &inquiry(None, allocation), buffer, |_| wanted)
         });
     }
-    report.check("VPD page 83h, allocation 8, buffer 255", || arrives(lun, &inquiry(Some(0x83), 8), 255, |_| 8));
-    report.check("VPD page B0h, allocation 255, buffer 255", || arrives(lun, &inquiry(Some(0xB0), 255), 255, |_| 64));
+    report.check("VPD page 83h, allocation 8, buffer 255", || {
+        arrives(lun, &inquiry(Some(0x83), 8), 255, |_| 8)
+    });
+    report.check("VPD page B0h, allocation 255, buffer 255", || {
+        arrives(lun, &inquiry(Some(0xB0), 255), 255, |_| 64)
+    });
     report.check("READ CAPACITY(10), buffer 64", || arrives(lun, &read_capacity10(), 64, |_| 8));
-    report.check("READ CAPACITY(16), allocation 8, buffer 32", || arrives(lun, &read_capacity16(8), 32, |_| 8));
-    report.check("READ CAPACITY(16), allocation 64, buffer 64", || arrives(lun, &read_capacity16(64), 64, |_| 32));
-    report.check("READ CAPACITY(16), allocation 32, buffer 12", || arrives(lun, &read_capacity16(32), 12, |_| 12));
+    report
+        .check("READ CAPACITY(16), allocation 8, buffer 32", || arrives(lun, &read_capacity16(8), 32, |_| 8));
+    report.check("READ CAPACITY(16), allocation 64, buffer 64", || {
+        arrives(lun, &read_capacity16(64), 64, |_| 32)
+    });
+    report.check("READ CAPACITY(16), allocation 32, buffer 12", || {
+        arrives(lun, &read_capacity16(32), 12, |_| 12)
+    });
     report.check("MODE SENSE(6), allocation 4, buffer 64", || arrives(lun, &mode_sense6(0x3F, 4), 64, |_| 4));
     report.check("MODE SENSE(6), allocation 192", || {
         arrives(lun, &mode_sense6(0x3F, 192), 192, |d| 1 + usize::from(d[0]))
     });
-    report.check("MODE SENSE(10), allocation 8, buffer 64", || arrives(lun, &mode_sense10(0x3F, 8), 64, |_| 8));
+    report
+        .check("MODE SENSE(10), allocation 8, buffer 64", || arrives(lun, &mode_sense10(0x3F, 8), 64, |_| 8));
     report.check("REQUEST SENSE, allocation 8, buffer 32", || arrives(lun, &request_sense(8), 32, |_| 8));
     report.check("REQUEST SENSE, allocation 252", || {
         arrives(lun, &request_sense(252), 252, |d| 8 + usize::from(d[7]))
@@ -307,9 +340,7 @@ fn parameters(report: &Report, lun: &Lun<'_>, base: u32) {
             refused_out(lun, &cdb, &good[..len], &[PARAMETER_LENGTH])
         });
     }
-    report.check("UNMAP with a list longer than its data", || {
-        refused_out(lun, &unmap(40), &good, &errors)
-    });
+    report.check("UNMAP with a list longer than its data", || refused_out(lun, &unmap(40), &good, &errors));
     report.check("UNMAP whose list is cut within the descriptor", || {
         // A truncated descriptor is to be ignored or refused; either way nothing is discarded.
         let reply = lun.send(&unmap(16), Data::Out(&good[..16]))?;

@@ -119,11 +119,12 @@ fn main() {
             match command.as_str() {
                 "fill" => checker::fill(&report, device, state),
                 "verify" => checker::verify(&report, device, state),
-                _ => checker::check(&report, device, state, &checker::Plan {
-                    time: Duration::from_secs(seconds),
-                    seed,
-                    allow_errors,
-                }),
+                _ => checker::check(
+                    &report,
+                    device,
+                    state,
+                    &checker::Plan { time: Duration::from_secs(seconds), seed, allow_errors },
+                ),
             }
         }
         other => usage(&format!("no command '{other}'")),

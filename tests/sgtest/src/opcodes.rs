@@ -15,8 +15,8 @@ const LIMIT: Duration = Duration::from_secs(2);
 
 /// What may be answered otherwise than INVALID COMMAND OPERATION CODE, by the requirement, not by the program.
 const SUPPORTED: &[u8] = &[
-    0x00, 0x03, 0x08, 0x0A, 0x12, 0x1A, 0x1B, 0x25, 0x28, 0x2A, 0x35, 0x41, 0x42, 0x5A, 0x88, 0x89, 0x8A, 0x91, 0x93,
-    0x9E, 0xA3, 0xA8, 0xAA,
+    0x00, 0x03, 0x08, 0x0A, 0x12, 0x1A, 0x1B, 0x25, 0x28, 0x2A, 0x35, 0x41, 0x42, 0x5A, 0x88, 0x89, 0x8A,
+    0x91, 0x93, 0x9E, 0xA3, 0xA8, 0xAA,
 ];
 /// MODE SELECT: known or unknown, both are right.
 const EITHER: &[u8] = &[0x15, 0x55];
@@ -75,7 +75,11 @@ fn judge(opcode: u8, reply: &Reply) -> Verdict {
         0x9E | 0xA3 if invalid_opcode.is_ok() => Ok(()),
         _ if EITHER.contains(&opcode) && invalid_opcode.is_ok() => Ok(()),
         _ if SUPPORTED.contains(&opcode) || KERNEL.contains(&opcode) || EITHER.contains(&opcode) => {
-            if accepted { Ok(()) } else { Err(format!("a supported command answered {reply}")) }
+            if accepted {
+                Ok(())
+            } else {
+                Err(format!("a supported command answered {reply}"))
+            }
         }
         _ => invalid_opcode,
     }
@@ -109,11 +113,13 @@ pub(crate) fn run(report: &Report, device: &Path) {
                         })
                     })
                     .and_then(|reply| reply);
-                verdict = reply.and_then(|reply| {
-                    // A status, however late, leaves the LUN usable; an aborted command may not.
-                    hung |= reply.host_status != 0;
-                    judge(opcode, &reply)
-                }).map_err(|why| format!("{about}: {why}"));
+                verdict = reply
+                    .and_then(|reply| {
+                        // A status, however late, leaves the LUN usable; an aborted command may not.
+                        hung |= reply.host_status != 0;
+                        judge(opcode, &reply)
+                    })
+                    .map_err(|why| format!("{about}: {why}"));
                 if verdict.is_err() {
                     break 'passes;
                 }
@@ -121,7 +127,8 @@ pub(crate) fn run(report: &Report, device: &Path) {
         }
         report.record(&format!("operation code {opcode:02X}h"), &verdict);
         if hung {
-            return report.record("the remaining operation codes", &Err("not sent: the LUN hangs".to_owned()));
+            return report
+                .record("the remaining operation codes", &Err("not sent: the LUN hangs".to_owned()));
         }
     }
     let mut found = Err("not read".to_owned());
@@ -133,6 +140,10 @@ pub(crate) fn run(report: &Report, device: &Path) {
         found.as_ref().map(drop).map_err(Clone::clone)
     });
     report.check("no block was changed by any of them", || {
-        if found? == pattern { Ok(()) } else { Err(format!("the first {BLOCKS} blocks are not what they were before")) }
+        if found? == pattern {
+            Ok(())
+        } else {
+            Err(format!("the first {BLOCKS} blocks are not what they were before"))
+        }
     });
 }

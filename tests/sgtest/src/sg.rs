@@ -118,7 +118,9 @@ impl Transport for Sg {
         let written = usize::from(header.sb_len_wr).min(SENSE);
         Ok(Reply {
             status: header.status,
-            sense: (header.status == status::CHECK_CONDITION).then(|| Sense::parse(&sense[..written])).flatten(),
+            sense: (header.status == status::CHECK_CONDITION)
+                .then(|| Sense::parse(&sense[..written]))
+                .flatten(),
             resid: usize::try_from(header.resid).unwrap_or(0),
             host_status: header.host_status,
             elapsed: start.elapsed(),
