@@ -46,6 +46,10 @@ pub struct Serve {
     /// Keep what a successor needs after a crash here; must not outlive the host's uptime.
     #[arg(long, value_name = "DIR", default_value = crate::tenure::DEFAULT_DIR)]
     pub run_dir: PathBuf,
+    /// Have librbd send writes from the ring's pages without copying them. Not safe where clients get
+    /// fenced: librbd 16 then never completes a write, and its initiator waits for ever.
+    #[arg(long)]
+    pub zero_copy_writes: bool,
     /// Where images are kept. With "memory" contents die with the process: for benchmarks only.
     #[arg(long, value_name = "KIND", default_value = "rbd")]
     pub storage: Storage,

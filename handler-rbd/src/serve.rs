@@ -45,6 +45,7 @@ pub fn serve(options: &Serve) -> anyhow::Result<()> {
         open_timeout: options.open_timeout,
         drain_timeout: options.drain_timeout,
         run_dir: options.run_dir.clone(),
+        zero_copy_writes: options.zero_copy_writes,
         storage: match options.storage {
             Storage::Rbd => StorageKind::Rbd,
             Storage::Memory => StorageKind::Memory,

@@ -100,7 +100,13 @@ impl Backend for Memory {
     }
 
     fn limits(&self) -> Limits {
-        Limits { size: self.size, object_size: OBJECT_SIZE, discard_granularity: 65536, solid_state: false }
+        Limits {
+            size: self.size,
+            object_size: OBJECT_SIZE,
+            compare_and_write: 4096,
+            discard_granularity: 65536,
+            solid_state: false,
+        }
     }
 }
 
@@ -179,5 +185,100 @@ fn get(buffer: &Buffer, bytes: &mut [u8]) -> Option<()> {
         Buffer::None => bytes.is_empty().then_some(()),
         Buffer::Ring(token) => (token.data().read(0, bytes) == bytes.len()).then_some(()),
         Buffer::Owned(owned) => owned.get(..bytes.len()).map(|start| bytes.copy_from_slice(start)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::completions::{Completions, Waker};
+    use std::sync::Arc;
+
+    const IO: BackendError = BackendError::new(ErrorKind::Io);
+    const INVALID: BackendError = BackendError::new(ErrorKind::Invalid);
+
+    fn queue() -> Arc<Completions> {
+        Completions::new(8, Arc::new(Waker::new().unwrap()))
+    }
+
+    fn request(done: &Arc<Completions>, op: Op, bytes: &[u8]) -> Box<Request> {
+        let mut request = Request::new(done.clone());
+        (request.op, request.buffer) = (op, Buffer::Owned(bytes.to_vec()));
+        request
+    }
+
+    fn run(disk: &Memory, op: Op, bytes: &[u8]) -> (Result<(), BackendError>, Vec<u8>) {
+        let done = queue();
+        disk.submit(request(&done, op, bytes));
+        let mut request = done.pop().unwrap();
+        match std::mem::replace(&mut request.buffer, Buffer::None) {
+            Buffer::Owned(bytes) => (request.result, bytes),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    const fn range(offset: u64, len: u64) -> ByteRange {
+        ByteRange { offset, len }
+    }
+
+    #[test]
+    fn operations_do_what_they_say() {
+        let disk = Memory::new(16);
+        assert_eq!(run(&disk, Op::Write(range(2, 4)), b"abcdef").0, Ok(()));
+        assert_eq!(run(&disk, Op::Read(range(0, 8)), &[9; 9]), (Ok(()), b"\0\0abcd\0\0\x09".to_vec()));
+        assert_eq!(run(&disk, Op::WriteSame { range: range(8, 6), pattern: 2 }, b"xy").0, Ok(()));
+        assert_eq!(run(&disk, Op::WriteZeroes(range(3, 1)), &[]).0, Ok(()));
+        assert_eq!(run(&disk, Op::Discard(range(9, 1)), &[]).0, Ok(()));
+        assert_eq!(run(&disk, Op::Flush, &[]).0, Ok(()));
+        assert_eq!(disk.snapshot(), b"\0\0a\0cd\0\0x\0xyxy\0\0");
+    }
+
+    #[test]
+    fn compare_and_write_is_all_or_nothing() {
+        let disk = Memory::new(4);
+        let op = Op::CompareAndWrite(range(0, 4));
+        assert_eq!(run(&disk, op, b"\0\0\0\0wxyz").0, Ok(()));
+        let miscompare = BackendError::new(ErrorKind::Miscompare { offset: 2 });
+        assert_eq!(run(&disk, op, b"wxXzabcd").0, Err(miscompare));
+        assert_eq!(disk.snapshot(), b"wxyz");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_invalid() {
+        let disk = Memory::new(4);
+        assert_eq!(run(&disk, Op::Read(range(0, 5)), &[0; 8]).0, Err(INVALID)); // disk too small
+        assert_eq!(run(&disk, Op::Read(range(0, 4)), &[0; 3]).0, Err(INVALID)); // buffer too small
+        assert_eq!(run(&disk, Op::Write(range(u64::MAX, 2)), &[0; 8]).0, Err(INVALID));
+        assert_eq!(run(&disk, Op::WriteSame { range: range(0, 4), pattern: 3 }, &[0; 3]).0, Err(INVALID));
+        assert_eq!(run(&disk, Op::WriteSame { range: range(0, 4), pattern: 0 }, &[]).0, Err(INVALID));
+    }
+
+    #[test]
+    fn held_requests_finish_in_the_order_they_are_released() {
+        let (disk, done) = (Memory::new(4), queue());
+        disk.hold();
+        for slot in 0..3 {
+            let mut write = request(&done, Op::Write(range(0, 1)), &[slot]);
+            write.slot = usize::from(slot);
+            disk.submit(write);
+        }
+        assert_eq!((disk.held(), done.is_empty()), (3, true));
+        assert!(disk.release(1) && !disk.release(2));
+        disk.release_all();
+        let order: Vec<_> = std::iter::from_fn(|| done.pop()).map(|request| request.slot).collect();
+        assert_eq!(order, [1, 0, 2]);
+        assert_eq!(disk.snapshot()[0], 2);
+        assert_eq!(run(&disk, Op::Flush, &[]).0, Ok(()), "nothing is held any more");
+    }
+
+    #[test]
+    fn scripted_failures_change_nothing() {
+        let disk = Memory::new(1);
+        disk.fail(IO, |op| matches!(op, Op::Write(_)));
+        assert_eq!(run(&disk, Op::Write(range(0, 1)), b"a").0, Err(IO));
+        assert_eq!(run(&disk, Op::Flush, &[]).0, Ok(()));
+        disk.recover();
+        assert_eq!(disk.snapshot(), [0]);
+        assert_eq!(run(&disk, Op::Write(range(0, 1)), b"a").0, Ok(()));
     }
 }

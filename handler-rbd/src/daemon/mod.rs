@@ -45,6 +45,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// Where the records for successors are kept.
     pub run_dir: PathBuf,
+    /// See [`ClusterConfig::zero_copy_writes`](crate::rbd::ClusterConfig).
+    pub zero_copy_writes: bool,
     /// Where images are kept.
     pub storage: StorageKind,
 }

@@ -171,6 +171,7 @@ impl Storage {
             conf: config.conf.clone(),
             op_timeout: config.osd_op_timeout,
             connect_timeout: settings.open_timeout,
+            zero_copy_writes: settings.zero_copy_writes,
         })?;
         let cluster = Arc::new(cluster);
         let tenure = Tenure::of(&settings.run_dir, name.hba, &name.name);

@@ -11,9 +11,6 @@ use super::{Job, LogicalUnit, Outcome, Step, Transfer};
 use crate::block::Op;
 use crate::scsi::{Extent, Sense};
 
-/// MAXIMUM COMPARE AND WRITE LENGTH, in blocks.
-pub(super) const MAX_COMPARE_AND_WRITE: u8 = 1;
-
 pub(super) fn read(unit: &LogicalUnit, extent: Extent, transfer: Transfer) -> Result<Step, Sense> {
     let range = unit.locate(extent)?;
     if range.len > transfer.bytes() {
@@ -44,7 +41,7 @@ pub(super) fn compare_and_write(
     extent: Extent,
     transfer: Transfer,
 ) -> Result<Step, Sense> {
-    if extent.blocks.0 > u64::from(MAX_COMPARE_AND_WRITE) {
+    if extent.blocks.0 > u64::from(unit.max_compare_and_write()) {
         // SBC-3, "COMPARE AND WRITE command": more than MAXIMUM COMPARE AND WRITE LENGTH.
         return Err(Sense::invalid_cdb_field(13, Some(7)));
     }
@@ -70,6 +67,14 @@ pub(super) fn compare_and_write(
 pub(super) fn synchronize_cache(unit: &LogicalUnit, extent: Extent) -> Result<Step, Sense> {
     unit.locate(extent)?;
     Ok(Step::Run(Job::one(Op::Flush)))
+}
+
+impl LogicalUnit {
+    /// MAXIMUM COMPARE AND WRITE LENGTH, in blocks: one, as tcmu-runner, or none where storage cannot even
+    /// do that atomically.
+    pub(super) fn max_compare_and_write(&self) -> u8 {
+        u8::from(self.limits.compare_and_write >= u64::from(self.block_size))
+    }
 }
 
 impl Transfer {

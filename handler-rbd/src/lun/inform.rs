@@ -1,6 +1,5 @@
 //! Commands that only tell something: their replies.
 
-use super::access::MAX_COMPARE_AND_WRITE;
 use super::{Identity, LogicalUnit, MAX_UNMAP_DESCRIPTORS};
 use crate::scsi::{Command, DataPhase, Sense, alua, capacity, inquiry, mode, supported, vpd};
 
@@ -82,7 +81,7 @@ fn truncate(reply: &mut Vec<u8>, allocation: u32) {
 impl LogicalUnit {
     fn block_limits(&self) -> vpd::BlockLimits {
         vpd::BlockLimits {
-            max_compare_and_write: MAX_COMPARE_AND_WRITE,
+            max_compare_and_write: self.max_compare_and_write(),
             max_transfer: self.max_transfer,
             max_unmap: self.max_unmap(),
             max_unmap_descriptors: u32::try_from(MAX_UNMAP_DESCRIPTORS).unwrap_or(u32::MAX),

@@ -2,8 +2,8 @@
 //! here.
 //!
 //! # Ownership
-//! A request in flight, and with it all memory lent to librbd, belongs to a [`Flight`], and the flight to
-//! librbd's completion: as its argument it is owned by nobody else until the callback. librbd calls back
+//! A request in flight, and with it all memory that librbd reads and writes, belongs to a [`Flight`], and the
+//! flight to librbd's completion: as its argument it is owned by nobody else until the callback. librbd calls back
 //! once for each call that it accepted and never for one that it refused. Flights are kept for reuse, so
 //! reading and writing allocate nothing here.
 //!
@@ -162,8 +162,8 @@ unsafe extern "C" fn on_complete(completion: b::rbd_completion_t, flight: *mut c
     let ret = unsafe { b::rbd_aio_get_return_value(completion) };
     // SAFETY: the reference that `launch` created, given up once; librbd holds its own during the callback.
     unsafe { b::rbd_aio_release(completion) };
-    // SAFETY: `launch` passed this flight as argument; librbd posts a callback only after the last
-    // reference to the lent memory is gone (UserBufferDeleter; tests/rbd_live.rs proves it).
+    // SAFETY: `launch` passed this flight as argument. librbd copied what it writes at submission and has
+    // filled what it reads before it calls back, so it is done with the memory.
     let request = unsafe { land(flight.cast()) };
     let result = outcome(&request, ret);
     request.finish(result);
@@ -186,6 +186,58 @@ fn outcome(request: &Request, ret: isize) -> Result<(), BackendError> {
     }
 }
 
+/// Where in the range the difference is. librbd 16 reports it as if the range began where its object
+/// does; what should be reported is its offset in the image. Both agree modulo any power of two that
+/// divides the range's offset, which for one logical block is all that is needed.
 fn mismatch_in(range: ByteRange, reported: u64) -> u64 {
-    reported.saturating_sub(range.offset).min(range.len)
+    let block = range.len.next_power_of_two();
+    if range.offset.is_multiple_of(block) {
+        return (reported % block).min(range.len.saturating_sub(1));
+    }
+    reported.checked_sub(range.offset).filter(|offset| *offset < range.len).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::completions::{Completions, Waker};
+
+    fn request(op: Op) -> Box<Request> {
+        let mut request = Request::new(Completions::new(1, Arc::new(Waker::new().unwrap())));
+        request.op = op;
+        request
+    }
+
+    #[test]
+    fn mismatch_is_relative_to_the_range() {
+        let at = |offset| ByteRange { offset, len: 512 };
+        assert_eq!(mismatch_in(at(0), 7), 7);
+        assert_eq!(mismatch_in(at(5_244_416), 5_244_416 + 511), 511); // offset in the image
+        assert_eq!(mismatch_in(at(5_244_416), 4_194_304 + 511), 511); // from the object's start
+        let unaligned = ByteRange { offset: 512, len: 1024 };
+        assert_eq!(mismatch_in(unaligned, 513), 1);
+        assert_eq!(mismatch_in(unaligned, 5000), 0);
+    }
+
+    #[test]
+    fn a_short_read_is_an_error_and_other_positive_results_are_not() {
+        let range = ByteRange { offset: 0, len: 512 };
+        assert_eq!(outcome(&request(Op::Read(range)), 512), Ok(()));
+        let short = BackendError { kind: ErrorKind::Io, errno: 0 };
+        assert_eq!(outcome(&request(Op::Read(range)), 511), Err(short));
+        assert_eq!(outcome(&request(Op::Write(range)), 0), Ok(()));
+        assert_eq!(outcome(&request(Op::CompareAndWrite(range)), 0), Ok(()));
+    }
+
+    #[test]
+    fn only_compare_and_write_miscompares() {
+        let range = ByteRange { offset: 1024, len: 512 };
+        let mut compare = request(Op::CompareAndWrite(range));
+        compare.mismatch = 1030;
+        let miscompare = BackendError { kind: ErrorKind::Miscompare { offset: 6 }, errno: 84 };
+        assert_eq!(outcome(&compare, -84), Err(miscompare));
+        assert_eq!(outcome(&request(Op::Write(range)), -84).unwrap_err().kind, ErrorKind::Io);
+        assert_eq!(outcome(&request(Op::Read(range)), -108).unwrap_err().kind, ErrorKind::Fenced);
+        assert_eq!(outcome(&request(Op::Read(range)), isize::MIN).unwrap_err().kind, ErrorKind::Io);
+    }
 }

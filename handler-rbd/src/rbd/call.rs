@@ -36,7 +36,7 @@ pub enum Call {
     WriteZeroes { offset: u64, len: usize },
     /// `rbd_aio_writesame`.
     WriteSame { offset: u64, len: usize, pattern: *const u8, pattern_len: usize },
-    /// `rbd_aio_compare_and_write`.
+    /// `rbd_aio_compare_and_write`. librbd 16 refuses a range that is not within one sector of 512 bytes.
     CompareAndWrite { offset: u64, len: usize, compare: *const u8, write: *const u8 },
 }
 

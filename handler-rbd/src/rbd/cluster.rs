@@ -14,6 +14,10 @@ use std::time::Duration;
 /// Name of the service in the service map; ceph-iscsi and the dashboard look for this one.
 const SERVICE: &CStr = c"tcmu-runner";
 
+/// Set for every client, whatever files and monitors say.
+const OPTIONS: [(&CStr, &str); 3] =
+    [(c"rbd_cache", "false"), (c"librados_thread_count", "1"), (c"ms_async_op_threads", "1")];
+
 /// How to reach a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterConfig {
@@ -26,10 +30,18 @@ pub struct ClusterConfig {
     pub op_timeout: Option<Duration>,
     /// How long to wait for monitors, when connecting and later. Rounded up to whole seconds.
     pub connect_timeout: Duration,
+    /// Whether librbd sends writes from our pages, rather than from a copy that it makes at submission.
+    ///
+    /// That loses completions: a write that fails before it reaches the object layer, as every write of a
+    /// blocklisted client does, keeps its buffer until it completes, and completes only once the buffer is
+    /// released (librbd `AioCompletion::fail`, `ImageDispatchSpec`; seen with 16.2.15,
+    /// tests/rbd_live/fencing.rs). So only for measuring, and where nobody fences.
+    pub zero_copy_writes: bool,
 }
 
 /// A connected RADOS client. Disconnects when the last image of it is closed and this is dropped.
 pub struct Cluster {
+    pub(super) zero_copy_writes: bool,
     rados: Arc<Rados>,
     id: String,
 }
@@ -60,8 +72,8 @@ pub struct CommandError {
 impl Cluster {
     /// Configures a client, then connects it.
     ///
-    /// Set before connecting, over whatever files and monitors say: no cache ([`Image::open`] verifies that
-    /// no override brings it back), writes without a copy, time-outs, few threads. The operation time-out
+    /// Set before connecting, over whatever files and monitors say: no cache and no writes from lent memory
+    /// ([`Image::open`] verifies that no override brings them back), time-outs, few threads. The time-out
     /// is `config.op_timeout`, else the configuration's `rados_osd_op_timeout`, if longer than the time in
     /// which the cluster notices a dead OSD; else a little more than that. A shorter one would fail
     /// commands, and might invalidate the object map, during ordinary recovery.
@@ -76,7 +88,7 @@ impl Cluster {
         configure(&rados, config, seconds)?;
         let id = config.id.clone().unwrap_or_else(|| "admin".into());
         rados.connect().map_err(|errno| connect_error(&rados, errno, &id, seconds))?;
-        Ok(Self { rados: Arc::new(rados), id })
+        Ok(Self { zero_copy_writes: config.zero_copy_writes, rados: Arc::new(rados), id })
     }
 
     /// The client's addresses, as [`Cluster::blocklist`] takes them. They change with every connection
@@ -190,16 +202,13 @@ fn configure(rados: &Rados, config: &ClusterConfig, connect_seconds: u64) -> Res
     }
     let connect_timeout = connect_seconds.to_string();
     let op_timeout = op_timeout.to_string();
-    let options: [(&CStr, &str); 7] = [
-        (c"rbd_cache", "false"),
-        (c"rbd_disable_zero_copy_writes", "false"),
+    let asked_for: [(&CStr, &str); 4] = [
+        (c"rbd_disable_zero_copy_writes", if config.zero_copy_writes { "false" } else { "true" }),
         (c"rados_osd_op_timeout", &op_timeout),
         (c"rados_mon_op_timeout", &connect_timeout),
         (c"client_mount_timeout", &connect_timeout),
-        (c"librados_thread_count", "1"),
-        (c"ms_async_op_threads", "1"),
     ];
-    for (option, value) in options {
+    for (option, value) in OPTIONS.into_iter().chain(asked_for) {
         let set = c_string(value).and_then(|value| rados.set(option, &value));
         set.map_err(|Errno(errno)| ConnectError::Option {
             option: option.to_string_lossy().into_owned(),
@@ -241,7 +250,10 @@ fn connect_error(rados: &Rados, errno: Errno, id: &str, seconds: u64) -> Connect
     let mon_host = rados.get(c"mon_host").unwrap_or_default();
     match errno.0 {
         libc::ENOENT if mon_host.is_empty() => ConnectError::NoMonitors,
-        libc::ENOENT => ConnectError::NoKeyring { id: id.into() },
+        libc::ENOENT => {
+            let searched = rados.get(c"keyring").unwrap_or_else(|_| "its default places".into());
+            ConnectError::NoKeyring { id: id.into(), searched }
+        }
         libc::EACCES | libc::EPERM | libc::EOPNOTSUPP => {
             ConnectError::Denied { id: id.into(), errno: errno.0 }
         }

@@ -23,8 +23,8 @@ pub(super) fn backend_error(errno: Errno) -> BackendError {
 /// Why there is no connection to a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
-    /// The configuration file that was asked for cannot be read.
-    #[error("cannot read {}: {}; name a readable ceph.conf with conf=", path.display(), Errno(*errno))]
+    /// The configuration file that was asked for cannot be read or parsed.
+    #[error("cannot use {}: {}; name a readable, well-formed ceph.conf with conf=", path.display(), Errno(*errno))]
     Conf {
         /// The file.
         path: PathBuf,
@@ -36,18 +36,20 @@ pub enum ConnectError {
         "no monitor address is configured; install /etc/ceph/ceph.conf with mon_host, or name one with conf="
     )]
     NoMonitors,
-    /// There is no key for the user.
+    /// There is no keyring for the user.
     #[error(
-        "no key for client.{id}; install /etc/ceph/ceph.client.{id}.keyring, readable by this program, \
-         or choose another user with id="
+        "no keyring for client.{id} in {searched}; install one there that this program can read, name one \
+         with keyring= in the configuration file, or choose another user with id="
     )]
     NoKeyring {
         /// The user, without "client.".
         id: String,
+        /// The files that were looked for.
+        searched: String,
     },
-    /// The cluster refuses the user or its key.
+    /// The keyring has no key for the user, or not the cluster's.
     #[error(
-        "the cluster refuses client.{id} ({}); compare its keyring with 'ceph auth get client.{id}'",
+        "client.{id} has no valid key ({}); its keyring must hold what 'ceph auth get client.{id}' prints",
         Errno(*errno)
     )]
     Denied {
@@ -131,6 +133,18 @@ pub enum OpenError {
         /// The image, pool or user it is set for.
         of: String,
     },
+    /// An override lets librbd use the write buffers of a caller without a copy.
+    #[error(
+        "rbd_disable_zero_copy_writes={value} is set for {level} {of}, and then writes of a fenced client hang; run 'rbd config {level} rm {of} rbd_disable_zero_copy_writes' and open again"
+    )]
+    ZeroCopyForced {
+        /// Its effective value.
+        value: String,
+        /// "image", "pool" or "global".
+        level: &'static str,
+        /// The image, pool or user it is set for.
+        of: String,
+    },
     /// The user lacks capabilities.
     #[error(
         "client.{id} may not open {pool}/{image} ({}); give it the capabilities mon 'profile rbd' osd 'profile rbd pool={pool}'",
@@ -181,7 +195,7 @@ impl OpenError {
     pub fn errno(&self) -> i32 {
         match self {
             Self::NoPool { .. } | Self::NoImage { .. } => libc::ENOENT,
-            Self::CacheForced { .. } => libc::EINVAL,
+            Self::CacheForced { .. } | Self::ZeroCopyForced { .. } => libc::EINVAL,
             Self::TimedOut { .. } => libc::ETIMEDOUT,
             Self::Fenced { .. } => libc::ESHUTDOWN,
             Self::Denied { errno, .. } | Self::Io { errno, .. } => *errno,
@@ -229,8 +243,8 @@ mod tests {
         let error = ConnectError::Conf { path: "/etc/ceph/x.conf".into(), errno: 2 };
         assert_eq!(
             error.to_string(),
-            "cannot read /etc/ceph/x.conf: No such file or directory (os error 2); \
-             name a readable ceph.conf with conf="
+            "cannot use /etc/ceph/x.conf: No such file or directory (os error 2); \
+             name a readable, well-formed ceph.conf with conf="
         );
     }
 }

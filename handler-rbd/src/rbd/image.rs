@@ -9,6 +9,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// librbd 16 refuses to compare and write more than what lies in one sector of this many bytes
+/// (`ImageCompareAndWriteRequest`).
+const COMPARE_AND_WRITE: u64 = 512;
+
 /// librbd's default, for a library that does not tell.
 const DISCARD_GRANULARITY: u64 = 64 << 10;
 
@@ -46,7 +50,7 @@ impl Image {
             errno => opening.because(errno),
         })?;
         let options = raw.options().map_err(|errno| failed("reading the options").because(errno))?;
-        refuse_cache(&options, pool, image)?;
+        refuse_unsafe(&options, cluster.zero_copy_writes, pool, image)?;
         let (size, object_size) = raw.stat().map_err(|errno| failed("reading the size").because(errno))?;
         let id = raw.id().map_err(|errno| failed("reading the id").because(errno))?;
         if !raw.has_exclusive_lock_feature().map_err(|errno| failed("reading the features").because(errno))? {
@@ -112,6 +116,7 @@ impl Backend for Image {
         Limits {
             size: self.size.load(Ordering::Relaxed),
             object_size: self.object_size,
+            compare_and_write: COMPARE_AND_WRITE,
             discard_granularity: self.discard_granularity,
             solid_state: false,
         }
@@ -164,17 +169,32 @@ fn value_of<'a>(options: &'a [ImageOption], name: &str) -> Option<&'a ImageOptio
     options.iter().find(|option| option.name == name)
 }
 
-/// Refuses an image for which librbd would acknowledge writes that only a cache holds. The client's own
-/// configuration says no, but pool and image overrides are applied on top of it at open.
-fn refuse_cache(options: &[ImageOption], pool: &str, image: &str) -> Result<(), OpenError> {
+/// Refuses an image whose options make librbd unsafe to use. The client's own configuration is right, but
+/// pool and image overrides are applied on top of it at open.
+fn refuse_unsafe(
+    options: &[ImageOption],
+    zero_copy_writes: bool,
+    pool: &str,
+    image: &str,
+) -> Result<(), OpenError> {
+    let other_than = |name, right| value_of(options, name).filter(|option| option.value != right);
+    let place = |option: &ImageOption| match option.source {
+        OptionSource::Image => ("image", format!("{pool}/{image}")),
+        OptionSource::Pool => ("pool", pool.to_owned()),
+        OptionSource::Client => ("global", "client".to_owned()),
+    };
+    // Acknowledged must mean durable.
     for (name, off) in [("rbd_cache", "false"), ("rbd_persistent_cache_mode", "disabled")] {
-        let Some(option) = value_of(options, name).filter(|option| option.value != off) else { continue };
-        let (level, of) = match option.source {
-            OptionSource::Image => ("image", format!("{pool}/{image}")),
-            OptionSource::Pool => ("pool", pool.to_owned()),
-            OptionSource::Client => ("global", "client".to_owned()),
-        };
-        return Err(OpenError::CacheForced { option: name.into(), value: option.value.clone(), level, of });
+        if let Some(option) = other_than(name, off) {
+            let (level, of) = place(option);
+            let (option, value) = (name.to_owned(), option.value.clone());
+            return Err(OpenError::CacheForced { option, value, level, of });
+        }
+    }
+    // Every command must be answered; `ClusterConfig::zero_copy_writes` says why some would not be.
+    if let Some(option) = other_than("rbd_disable_zero_copy_writes", "true").filter(|_| !zero_copy_writes) {
+        let (level, of) = place(option);
+        return Err(OpenError::ZeroCopyForced { value: option.value.clone(), level, of });
     }
     Ok(())
 }
@@ -194,19 +214,24 @@ mod tests {
     }
 
     #[test]
-    fn a_cache_is_refused_at_every_level() {
-        let refused = |options: &[ImageOption]| refuse_cache(options, "p", "i").unwrap_err().to_string();
+    fn unsafe_options_are_refused_at_every_level() {
+        let refused =
+            |options: &[ImageOption]| refuse_unsafe(options, false, "p", "i").unwrap_err().to_string();
         let on_image = [option("rbd_cache", "true", OptionSource::Image)];
         assert!(refused(&on_image).contains("'rbd config image rm p/i rbd_cache'"));
         let on_pool = [option("rbd_cache", "true", OptionSource::Pool)];
         assert!(refused(&on_pool).contains("'rbd config pool rm p rbd_cache'"));
         let persistent = [option("rbd_persistent_cache_mode", "ssd", OptionSource::Client)];
         assert!(refused(&persistent).contains("'rbd config global rm client rbd_persistent_cache_mode'"));
+        let zero_copy = [option("rbd_disable_zero_copy_writes", "false", OptionSource::Image)];
+        assert!(refused(&zero_copy).contains("'rbd config image rm p/i rbd_disable_zero_copy_writes'"));
+        assert_eq!(refuse_unsafe(&zero_copy, true, "p", "i"), Ok(()));
         let off = [
             option("rbd_cache", "false", OptionSource::Image),
             option("rbd_persistent_cache_mode", "disabled", OptionSource::Pool),
+            option("rbd_disable_zero_copy_writes", "true", OptionSource::Pool),
         ];
-        assert_eq!(refuse_cache(&off, "p", "i"), Ok(()));
+        assert_eq!(refuse_unsafe(&off, false, "p", "i"), Ok(()));
     }
 
     #[test]

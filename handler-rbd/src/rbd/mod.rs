@@ -13,7 +13,8 @@
 //! * Handles are closed in the order image, I/O context, client: each owner holds the next one.
 //! * An image is closed only when no request is out; otherwise it is leaked, because librbd may still
 //!   touch the requests' memory.
-//! * A cache that would acknowledge writes before they are durable is refused at open.
+//! * A cache that would acknowledge writes before they are durable is refused at open, and so are writes
+//!   from lent memory, whose completion librbd can lose.
 //! * Opening takes no lock: librbd takes the exclusive lock with the first write.
 
 mod aio;

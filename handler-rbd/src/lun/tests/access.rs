@@ -89,6 +89,15 @@ fn compare_and_write_takes_one_block_twice() {
 }
 
 #[test]
+fn compare_and_write_is_refused_where_storage_cannot() {
+    let mut unit = LogicalUnit::new(Geometry { block_size: 4096, ..geometry() });
+    assert_eq!(run_on(&mut unit, &compare_and_write(0, 1), &[0; 8192]), BAD_FIELD);
+    let limits = Limits { compare_and_write: 4096, ..geometry().limits };
+    let mut unit = LogicalUnit::new(Geometry { block_size: 4096, limits, ..geometry() });
+    assert!(matches!(run_on(&mut unit, &compare_and_write(0, 1), &[0; 8192]), End::Ops(_)));
+}
+
+#[test]
 fn compare_and_write_stays_in_one_object() {
     // No image has such objects; if one had, the answer would not be a promise of atomicity.
     let limits = Limits { object_size: 768, ..geometry().limits };

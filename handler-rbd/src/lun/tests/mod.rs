@@ -19,6 +19,7 @@ fn geometry() -> Geometry {
         limits: Limits {
             size: 67_108_864,
             object_size: 4_194_304,
+            compare_and_write: 512,
             discard_granularity: 65_536,
             solid_state: false,
         },
