@@ -257,7 +257,7 @@ impl Served {
     }
 
     fn begin(&mut self, uio_ring::Command { cdb, token }: uio_ring::Command) -> Result<(), RingError> {
-        match scsi::decode(cdb.as_bytes()) {
+        match guarded(|| scsi::decode(cdb.as_bytes()), Err(Sense::INTERNAL_FAILURE)) {
             Ok(command) if LogicalUnit::needs_identity(&command) => {
                 let (source, sender, waker) =
                     (self.identity.clone(), self.sender.clone(), self.waker.clone());
@@ -286,7 +286,7 @@ impl Served {
         token.data().read(0, &mut self.params);
         self.reply.clear();
         let (lun, params, reply) = (&mut self.lun, &self.params, &mut self.reply);
-        match guarded(|| lun.start(command, &transfer, identity, params, reply)) {
+        match guarded(|| lun.start(command, &transfer, identity, params, reply), Step::Done(DEFECT)) {
             Step::Done(outcome) => self.complete(token, &outcome),
             Step::Reply => self.reply(token),
             Step::Run(job) => {
@@ -331,7 +331,7 @@ impl Served {
         let result = std::mem::replace(&mut request.result, Err(BackendError::new(ErrorKind::Io)));
         self.idle.push(request);
         let (lun, job) = (&mut self.lun, &mut active.job);
-        match guarded(|| lun.resume(job, result)) {
+        match guarded(|| lun.resume(job, result), Step::Done(DEFECT)) {
             Step::Done(outcome) if active.out == 0 => self.end(slot, &outcome),
             Step::Wait if active.out == 0 => self.submit(slot),
             Step::Done(_) | Step::Wait => Ok(()),
@@ -426,6 +426,6 @@ impl Served {
 }
 
 /// Runs a step of the pure layers; a panic there is that command's HARDWARE ERROR, never silence.
-fn guarded(step: impl FnOnce() -> Step) -> Step {
-    catch_unwind(AssertUnwindSafe(step)).unwrap_or(Step::Done(DEFECT))
+fn guarded<T>(step: impl FnOnce() -> T, defect: T) -> T {
+    catch_unwind(AssertUnwindSafe(step)).unwrap_or(defect)
 }
