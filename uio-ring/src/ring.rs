@@ -99,7 +99,7 @@ impl Ring {
             return Err(AttachError::Geometry { cmdr_off, cmdr_size, mapped: mapping.len() });
         }
         let tail = mapping.load_acquire(mailbox::CMD_TAIL)?;
-        let mut ring = Self {
+        let ring = Self {
             mapping: Arc::new(mapping),
             doorbell,
             features,
@@ -115,7 +115,6 @@ impl Ring {
             lost: Arc::default(),
         };
         ring.check_cursor("cmd_tail", tail)?;
-        ring.rewind()?;
         Ok(ring)
     }
 
@@ -129,11 +128,18 @@ impl Ring {
             self.outstanding = self.outstanding.saturating_sub(1);
         }
         assert!(self.outstanding == 0, "commands of the old ring are still outstanding");
+        // The kick waits for the lock that a reset holds, so that afterwards both cursors are the new ones.
+        self.kick()?;
         let tail = self.mapping.load_acquire(mailbox::CMD_TAIL)?;
         self.check_cursor("cmd_tail", tail)?;
         (self.head, self.next, self.tail, self.published) = (tail, tail, tail, tail);
         self.slots.clear();
         Ok(())
+    }
+
+    /// Fails if the ring was reset since: then the pages of what was consumed may be other commands' by now.
+    pub fn check(&self) -> Result<(), RingError> {
+        self.look().map(drop)
     }
 
     /// What the kernel offers.
@@ -161,9 +167,12 @@ impl Ring {
 
     /// Looks where the kernel has got to, and notices a reset: nobody but us stores `cmd_tail`, except
     /// `reset_ring`, which also takes `cmd_head` back. The tail alone tells nothing while it is zero.
+    ///
+    /// The kernel takes back the tail first and then the head (target_core_user.c, `tcmu_reset_ring`), so the
+    /// tail is loaded last: if it is still ours, the head is of before the reset too.
     fn look(&self) -> Result<u32, RingError> {
-        let found = self.mapping.load_acquire(mailbox::CMD_TAIL)?;
         let head = self.mapping.load_acquire(mailbox::CMD_HEAD)?; // R2
+        let found = self.mapping.load_acquire(mailbox::CMD_TAIL)?;
         if found == self.published {
             self.check_cursor("cmd_head", head)?;
             if self.past_published(head) >= self.past_published(self.next) {

@@ -336,7 +336,7 @@ impl Run {
         }
         self.kernel.pump();
         self.unpumped = 0;
-        assert_eq!(self.kernel.stats().kicks, self.kicks, "one kick per publication, no other");
+        assert_eq!(self.kernel.stats().kicks, self.kicks, "one kick per publication and reset");
     }
 
     /// A command without an outcome.
@@ -425,6 +425,7 @@ impl Run {
                     self.ring.forget(held.token);
                 }
                 self.ring.rewind().unwrap();
+                self.kicks += 1; // to wait for the end of the reset
             }
             Ok(()) => assert!(!noticeable && self.held.is_empty(), "the reset went unnoticed"),
             Err(error) => panic!("{error}"),

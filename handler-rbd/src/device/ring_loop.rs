@@ -352,15 +352,29 @@ impl Served {
 
     /// Answers a command that moved no data.
     fn complete(&mut self, token: Token, outcome: &Outcome) -> Result<(), RingError> {
-        if matches!(outcome, Outcome::Good) {
-            // Invariant "no foreign bytes": with GOOD the kernel hands the whole buffer to a reader.
-            token.data().zero_from(0);
+        if !matches!(outcome, Outcome::Good) {
+            return self.answer(token, outcome, None);
         }
+        // Invariant "no foreign bytes": with GOOD the kernel hands the whole buffer to a reader.
+        let token = self.still_ours(token)?;
+        token.data().zero_from(0);
         self.answer(token, outcome, None)
+    }
+
+    /// The token, to write to its pages. After a reset of the ring they may be another command's.
+    fn still_ours(&mut self, token: Token) -> Result<Token, RingError> {
+        match self.ring.check() {
+            Ok(()) => Ok(token),
+            Err(error) => {
+                self.ring.forget(token);
+                Err(error)
+            }
+        }
     }
 
     /// Answers a command with the bytes in `self.reply`.
     fn reply(&mut self, token: Token) -> Result<(), RingError> {
+        let token = self.still_ours(token)?;
         let len = token.data().write(0, &self.reply);
         self.answer_data(token, len)
     }
