@@ -45,7 +45,7 @@ impl Tenure {
             fs::create_dir_all(dir)?;
         }
         let new = self.path.with_extension("new");
-        fs::write(&new, addresses)?;
+        fs::write(&new, format!("{addresses}\n"))?;
         fs::rename(&new, &self.path) // whole or not at all
     }
 

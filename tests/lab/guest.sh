@@ -16,7 +16,7 @@ serve() {
   esac
 }
 daemon_pid() { cat /run/daemon.pid; }
-daemon_alive() { kill -0 "$(daemon_pid)" 2>/dev/null; }
+daemon_alive() { [[ -e /run/daemon.pid ]] && kill -0 "$(daemon_pid)" 2>/dev/null; }
 
 backstore() {
   local hba dir n status=0
