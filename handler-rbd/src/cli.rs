@@ -44,7 +44,7 @@ pub struct Serve {
     #[arg(long, value_name = "FILE", default_value = crate::lock_file::DEFAULT_PATH)]
     pub lock_file: PathBuf,
     /// Keep what a successor needs after a crash here; must not outlive the host's uptime.
-    #[arg(long, value_name = "DIR", default_value = crate::tenure::DEFAULT_DIR)]
+    #[arg(long, value_name = "DIR", default_value = crate::records::DEFAULT_DIR)]
     pub run_dir: PathBuf,
     /// Have librbd send writes from the ring's pages without copying them. Not safe where clients get
     /// fenced: librbd 16 then never completes a write, and its initiator waits for ever.

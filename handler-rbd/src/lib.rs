@@ -20,7 +20,7 @@ pub mod lock_file;
 pub mod log;
 pub mod lun;
 pub mod rbd;
+pub mod records;
 pub mod scsi;
 pub mod serve;
 pub mod service;
-pub mod tenure;

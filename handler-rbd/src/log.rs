@@ -80,8 +80,11 @@ impl std::fmt::Display for Chain<'_> {
 
 /// Sends log lines of `level` and above to standard error and to `file`.
 pub fn init(level: LevelFilter, file: Option<LogFile>) {
-    let to_file = file.map(|file| fmt::layer().event_format(IncumbentFormat::new()).with_writer(file));
-    let to_stderr = fmt::layer().event_format(IncumbentFormat::new()).with_writer(io::stderr);
+    let to_file = file.map(|file| {
+        fmt::layer().event_format(IncumbentFormat::new()).with_writer(file).log_internal_errors(false)
+    });
+    let to_stderr =
+        fmt::layer().event_format(IncumbentFormat::new()).with_writer(io::stderr).log_internal_errors(false);
     tracing_subscriber::registry().with(level).with(to_stderr).with(to_file).init();
 }
 

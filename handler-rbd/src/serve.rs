@@ -8,6 +8,7 @@ use crate::kernel::netlink::TcmuNetlink;
 use crate::kernel::netlink_thread::NetlinkThread;
 use crate::lock_file::LockFile;
 use crate::log::{self, Chain, LogFile};
+use crate::records::Records;
 use crate::service::dbus::Service;
 use anyhow::Context;
 use nix::sys::signal::{SigSet, Signal};
@@ -40,17 +41,20 @@ pub fn serve(options: &Serve) -> anyhow::Result<()> {
             None
         }
     };
-    let daemon = Daemon::new(Settings {
+    let records = Records::load(&options.run_dir).with_context(|| {
+        format!("cannot read in {} which clients are to be fenced (--run-dir)", options.run_dir.display())
+    })?;
+    let settings = Settings {
         sys,
         open_timeout: options.open_timeout,
         drain_timeout: options.drain_timeout,
-        run_dir: options.run_dir.clone(),
         zero_copy_writes: options.zero_copy_writes,
         storage: match options.storage {
             Storage::Rbd => StorageKind::Rbd,
             Storage::Memory => StorageKind::Memory,
         },
-    });
+    };
+    let daemon = Daemon::new(settings, records);
     let netlink = start_netlink(&module, &daemon)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "serving user:rbd");
 
@@ -58,12 +62,19 @@ pub fn serve(options: &Serve) -> anyhow::Result<()> {
 
     daemon.shut_down();
     netlink.stop();
-    // Later creations would wait for an answer that nobody gives.
-    if let Err(error) = TcmuNetlink::connect().and_then(|link| link.set_features(false)) {
-        tracing::warn!("the kernel still expects a daemon to answer it: {}", Chain(&error));
-    }
+    let released = release_waiters(&module);
     tracing::info!("stopped");
-    Ok(())
+    released.context("whoever waits for an answer about a device waits until the next start")
+}
+
+/// Whoever waits for an answer that we cannot give any more gets an error, and later creations do not wait.
+fn release_waiters(module: &Module) -> anyhow::Result<()> {
+    module.block_netlink(true)?;
+    let reset = module.reset_netlink();
+    let features = TcmuNetlink::connect().and_then(|link| link.set_features(false));
+    module.block_netlink(false)?;
+    reset?;
+    Ok(features?)
 }
 
 fn start_log(options: &Serve) -> Option<LogFile> {

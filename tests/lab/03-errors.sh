@@ -48,7 +48,7 @@ start=$(now)
 matches "a string without an image: fails" 'failed [1-9]' "$(gw <<<'lun_create bad img 64M >/dev/null 2>&1; echo "failed $?"')"
 at_most "a string without an image: in time" 8 "$(since "$start")"
 ok "the next good create works" gw <<<'backstore good rbd/err 64 && backstore_rm good'
-is "no task waits in the kernel" "" "$(gw <<<d_tasks)"
+silent "no task waits in the kernel" <<<d_tasks
 ok "nothing left, daemon stopped" gw <<<clean
 no_watcher err
 finish

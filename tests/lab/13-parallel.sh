@@ -71,7 +71,7 @@ for round in 1 2; do
   judge "round $round: the 8 on the paused cluster fail in the configured time" "$Q" '[1-9][0-9]*' $((limit - 1)) \
     "$(awk -v a="${slowest:-0}" -v b=$limit 'BEGIN { print a + b + 4 }')" "$output"
   bus "round $round: creates" "$output"
-  is "round $round: the failed ones left nothing" "" "$(gw <<<'ls -d $TARGET/core/user_*/q* 2>/dev/null')"
+  silent "round $round: the failed ones left nothing" <<<'ls -d $TARGET/core/user_*/q* 2>/dev/null'
 
   # Now the OSD stops for 5 s: 8 deletes and 8 creates meet it.
   jobs=""
@@ -92,7 +92,7 @@ for round in 1 2; do
   output=$(gw 60 CASES="$LAB_CASES" JOBS="$jobs" LIMIT=30 <<<"$together")
   judge "round $round: 8 deletes" "$Q" 0 0 15 "$output"
 done
-is "no task waits in the kernel" "" "$(gw <<<d_tasks)"
+silent "no task waits in the kernel" <<<d_tasks
 ok "nothing left, daemon stopped" gw <<<clean
 no_watcher p1
 no_watcher q8

@@ -9,5 +9,5 @@ ok "the test program is there: ${test:-none; cargo test -p handler-rbd --test ne
 output=$(gw 110 TEST="$test" <<<'"$TEST" --ignored --test-threads 1 the_life frees_who 2>&1')
 matches "both tests pass: $(grep -E '^test result' <<<"$output")" 'test result: ok. 2 passed; 0 failed' "$output"
 ((failed)) && tail -n 20 <<<"$output"
-ok "no task waits in the kernel" gw <<<'[[ -z $(d_tasks) ]]'
+silent "no task waits in the kernel" <<<d_tasks
 finish

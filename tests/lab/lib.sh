@@ -6,6 +6,7 @@
 #
 #   is WHAT EXPECTED FOUND               passes if equal
 #   matches WHAT REGEX FOUND             passes if FOUND contains REGEX (extended)
+#   silent WHAT <<END                    passes if a script in the gateway runs to its end and prints nothing
 #   at_most WHAT LIMIT FOUND             passes if the number FOUND is there and is <= LIMIT   between WHAT LEAST MOST FOUND
 #   ok WHAT COMMAND...                   passes if COMMAND ends with status 0; else its last lines are shown
 #   gw [SECONDS] [NAME=VALUE...] <<END   a bash script in the gateway, with lun.sh and guest.sh (limit 60 s)
@@ -26,6 +27,13 @@ pass() { echo "PASS  $*"; passed=$((passed + 1)); }
 fail() { echo "FAIL  $1: expected $2, found ${3:-nothing}"; failed=$((failed + 1)); }
 is() { if [[ $3 == "$2" ]]; then pass "$1"; else fail "$1" "'$2'" "'$3'"; fi; }
 matches() { if [[ $3 =~ $2 ]]; then pass "$1"; else fail "$1" "a match of '$2'" "'$3'"; fi; }
+# silent WHAT [SECONDS] <<END: passes if the script runs to its end in the gateway and prints nothing
+silent() {
+  local what=$1 found
+  shift
+  found=$(gw "$@" <<<"$(cat)"$'\n''echo "the end"')
+  is "$what" "the end" "$found"
+}
 at_most() { between "$1" 0 "$2" "$3"; }
 between() {
   if [[ $4 =~ ^[0-9.]+$ ]] && awk -v a="$4" -v b="$2" -v c="$3" 'BEGIN { exit !(b <= a && a <= c) }'; then pass "$1 ($4)"; else fail "$1" "between $2 and $3" "'$4'"; fi

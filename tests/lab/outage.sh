@@ -52,7 +52,7 @@ END
   # Proof that the outage was met by I/O: some command waited for the daemon.
   matches "checker: a command outlived the outage" 'slowest [1-9][0-9]{3,} ms' "$result"
   ok "checker: every acknowledged write is there" gw DISK="$check" <<<'"$SGTEST" verify "$DISK" --state /tmp/state'
-  is "the ring was not broken" "" "$(gw <<<"dmesg | grep -E 'ring broken|ring is broken|not found, ring|BUG:|Oops' | head -n 3")"
+  silent "the ring was not broken" <<<"dmesg | grep -E 'ring broken|ring is broken|not found, ring|BUG:|Oops' | head -n 3"
   ok "logout" ini <<<'iscsi_logout $IQN'
   ok "nothing left, daemon stopped" gw 60 <<<clean
   no_watcher "$signal-check"

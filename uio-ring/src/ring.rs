@@ -14,6 +14,10 @@ use tcmu_sys::{SENSE_SIZE, cap, entry, mailbox, op, uflag};
 /// Iovec lists kept for reuse, so that steady traffic allocates nothing.
 const SPARE_LISTS: usize = 1024;
 
+/// The doorbell's event counter is read once in so many entries, lest it wrap unread. There is at most one
+/// event an entry.
+const READ_DOORBELL_AFTER: u32 = 1 << 30;
+
 /// What the kernel offers, as negotiated once by [`Ring::attach`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Features {
@@ -63,6 +67,8 @@ pub struct Ring {
     /// The entries `[tail, next)`. Their lengths are remembered rather than read again.
     slots: VecDeque<Slot>,
     outstanding: usize,
+    /// Entries consumed since the doorbell's counter was read.
+    unread: u32,
     spare: Vec<Vec<IoVec>>,
     lost: Arc<Lost>,
 }
@@ -111,6 +117,7 @@ impl Ring {
             published: tail,
             slots: VecDeque::new(),
             outstanding: 0,
+            unread: 0,
             spare: Vec::new(),
             lost: Arc::default(),
         };
@@ -214,6 +221,7 @@ impl Ring {
             }
         };
         self.next = self.after(at, header.len);
+        self.unread = self.unread.saturating_add(1);
         self.slots.push_back(Slot { len: header.len, op: header.op });
         Ok(entry)
     }
@@ -302,6 +310,12 @@ impl Ring {
         Ok(true)
     }
 
+    /// As if so many entries had been consumed, for tests of what happens once in a long time.
+    #[cfg(feature = "test-utils")]
+    pub fn pretend_consumed(&mut self, entries: u32) {
+        self.unread = self.unread.saturating_add(entries);
+    }
+
     /// Kicks without publishing, for what a predecessor published and had no time to kick for.
     pub fn kick(&self) -> Result<(), RingError> {
         self.doorbell.kick().map_err(RingError::Kick)
@@ -319,6 +333,12 @@ impl Iterator for Ring {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             if self.next == self.head {
+                if self.unread >= READ_DOORBELL_AFTER {
+                    self.unread = 0;
+                    if let Err(error) = self.doorbell.read() {
+                        return Some(Err(RingError::Kick(error)));
+                    }
+                }
                 match self.look() {
                     Ok(head) if head == self.next => return None,
                     Ok(head) => self.head = head,

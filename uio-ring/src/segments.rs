@@ -1,6 +1,8 @@
 //! A command's data as a scatter list in the shared data area.
 
 use crate::mapping::{IoVec, Mapping};
+use std::cell::Cell;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 /// The data buffer of one command: checked, contiguous pieces of the shared data area, in order.
@@ -12,13 +14,15 @@ pub struct Segments {
     mapping: Arc<Mapping>,
     iov: Vec<IoVec>,
     len: usize,
+    /// Not `Sync`: two threads could write to the pages at once through shared references.
+    _one_thread: PhantomData<Cell<()>>,
 }
 
 impl Segments {
     /// An empty list that reuses the allocation of `spare`.
     pub(crate) fn new(mapping: Arc<Mapping>, mut spare: Vec<IoVec>) -> Self {
         spare.clear();
-        Self { mapping, iov: spare, len: 0 }
+        Self { mapping, iov: spare, len: 0, _one_thread: PhantomData }
     }
 
     pub(crate) fn push(&mut self, piece: IoVec) {

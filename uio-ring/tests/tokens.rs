@@ -1,6 +1,8 @@
 //! A consumed command cannot be lost: its token is answered once, or its id is.
 #![allow(clippy::unwrap_used)]
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use uio_ring::mock::{Delivered, Direction, MockConfig, MockKernel, Reset, Ticket};
 use uio_ring::{Doorbell, Entry, Mapping, Response, Ring, RingError, Token};
@@ -240,4 +242,33 @@ fn serves(kernel: &MockKernel, ring: &mut Ring) {
     kernel.pump();
     assert_eq!(statuses(kernel, &sent), [Some(0)]);
     clean(kernel);
+}
+
+/// The event counter has 32 bits; unread, it would once in a long time look as if nothing had happened.
+#[test]
+fn the_event_counter_is_read_now_and_then_and_no_command_missed() {
+    let (kernel, mut ring) = device();
+    let readable = |ring: &Ring| {
+        let mut fds = [PollFd::new(ring.doorbell().as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).unwrap() == 1
+    };
+    let mut sent = vec![send(&kernel)];
+    let mut taken = tokens(&mut ring);
+    assert!(readable(&ring), "not for every command");
+    ring.pretend_consumed(1 << 30);
+    sent.push(send(&kernel)); // its edge is lost to the read
+    taken.extend(tokens(&mut ring));
+    assert!(!readable(&ring));
+    assert_eq!(taken.len(), 2);
+    for token in taken {
+        ring.complete(token, &GOOD).unwrap();
+    }
+    ring.flush().unwrap();
+    kernel.pump();
+    assert_eq!(statuses(&kernel, &sent), [Some(0), Some(0)]);
+    sent.push(send(&kernel));
+    assert!(readable(&ring), "the next event is seen");
+    let last = tokens(&mut ring).remove(0);
+    ring.complete(last, &GOOD).unwrap();
+    clean(&kernel);
 }

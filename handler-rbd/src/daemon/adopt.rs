@@ -16,7 +16,7 @@
 //! blocked, so its initiators wait rather than fail.
 
 use super::open::{Shape, SizeRule, Storage};
-use super::registry::Tenant;
+use super::registry::Claim;
 use super::{Daemon, SetupError};
 use crate::cfgstring::SUBTYPE;
 use crate::kernel::configfs::{Backstore, ResetKind};
@@ -39,24 +39,23 @@ impl Daemon {
             }
         };
         for uio in devices.into_iter().filter(|uio| uio.name.subtype() == SUBTYPE) {
-            let Some(tenant) = self.registry.begin(uio.minor) else { continue };
-            let daemon = self.clone();
-            let name = format!("adopt-uio{}", uio.minor);
-            if let Err(error) =
-                std::thread::Builder::new().name(name).spawn(move || daemon.adopt(tenant, &uio))
-            {
-                tracing::error!(minor = tenant.minor, %error, "no thread to take on an existing device with");
-                self.registry.end(tenant);
+            let Some(claim) = self.registry.begin(uio.instance) else { continue };
+            let (daemon, minor) = (self.clone(), uio.minor);
+            let adopt = move || daemon.adopt(claim, &uio);
+            if let Err(error) = std::thread::Builder::new().name(format!("adopt-uio{minor}")).spawn(adopt) {
+                tracing::error!(minor, %error, "no thread to take on an existing device with");
             }
         }
     }
 
-    fn adopt(self: &Arc<Self>, tenant: Tenant, uio: &UioDevice) {
+    fn adopt(self: &Arc<Self>, mut claim: Claim, uio: &UioDevice) {
         let device = &uio.name;
         let mut pause = FIRST_PAUSE;
-        // Once it is no longer opening, it is served, or was removed.
-        while self.registry.is_opening(tenant) {
-            let Err(error) = self.try_adopt(tenant, uio) else { return };
+        // Once it is no longer wanted it was removed; once it is another device there is no event to tell.
+        while claim.is_wanted() && self.exists(uio) {
+            let Err(error) = self.try_adopt(claim, uio) else { return };
+            let Some(next) = self.registry.begin(uio.instance) else { return };
+            claim = next;
             tracing::error!(
                 %device,
                 config = device.config,
@@ -66,32 +65,26 @@ impl Daemon {
             );
             std::thread::sleep(pause);
             pause = (pause * 2).min(LONGEST_PAUSE);
-            if !UioDevice::by_minor(&self.settings.sys, uio.minor).is_ok_and(|now| now.name == uio.name) {
-                // The kernel sends no event for a device whose removal was not announced.
-                self.registry.end(tenant);
-                return tracing::info!(%device, "the device is gone");
-            }
         }
+        tracing::info!(%device, "the device is gone");
     }
 
-    fn try_adopt(self: &Arc<Self>, tenant: Tenant, uio: &UioDevice) -> Result<(), SetupError> {
+    fn exists(&self, uio: &UioDevice) -> bool {
+        UioDevice::by_minor(&self.settings.sys, uio.minor).is_ok_and(|now| now.instance == uio.instance)
+    }
+
+    fn try_adopt(self: &Arc<Self>, claim: Claim, uio: &UioDevice) -> Result<(), SetupError> {
         let device = &uio.name;
         let backstore = Backstore::new(&self.settings.sys, device);
         backstore.block(true)?;
-        let storage = Storage::open(&self.settings, device)?;
+        let storage = Storage::open(&self.settings, &self.records, device)?;
         let shape = Shape::read(&backstore)?;
         storage.check_size(device, shape.size, SizeRule::AtLeast)?;
-        if !self.registry.attach(tenant) {
+        if !claim.attach() {
             return Ok(()); // removed meanwhile
         }
-        let served = backstore
-            .reset_ring(ResetKind::Busy)
-            .map_err(SetupError::from)
-            .and_then(|()| self.serve(tenant, uio, shape, storage));
-        if served.is_err() {
-            self.registry.retreat(tenant);
-            return served;
-        }
+        backstore.reset_ring(ResetKind::Busy)?;
+        self.serve(claim, uio, shape, storage)?;
         tracing::info!(%device, minor = uio.minor, config = device.config, "device taken on");
         // From here on the device is served, whatever comes of this.
         if let Err(error) = backstore.block(false) {

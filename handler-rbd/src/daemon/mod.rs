@@ -15,13 +15,13 @@ use crate::device::{Exit, Handle, Message};
 use crate::kernel::configfs::Backstore;
 use crate::kernel::event::{Change, Event, EventKind};
 use crate::kernel::responder::Responder;
-use crate::kernel::uio::UioDevice;
+use crate::kernel::uio::{Instance, UioDevice};
 use crate::kernel::{DeviceName, Sys};
 use crate::log::Chain;
+use crate::records::{DeviceKey, Records};
 use nix::errno::Errno;
 use open::{Shape, SizeRule, Storage};
-use registry::{Departure, Registry, Tenant};
-use std::path::PathBuf;
+use registry::{Claim, Departure, Registry};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -43,8 +43,6 @@ pub struct Settings {
     pub open_timeout: Duration,
     /// How long a stop waits for commands in progress.
     pub drain_timeout: Duration,
-    /// Where the records for successors are kept.
-    pub run_dir: PathBuf,
     /// See [`ClusterConfig::zero_copy_writes`](crate::rbd::ClusterConfig).
     pub zero_copy_writes: bool,
     /// Where images are kept.
@@ -55,13 +53,14 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Daemon {
     settings: Settings,
-    registry: Registry,
+    registry: Arc<Registry>,
+    records: Arc<Records>,
 }
 
 impl Daemon {
     /// A daemon without devices.
-    pub fn new(settings: Settings) -> Arc<Self> {
-        Arc::new(Self { settings, registry: Registry::default() })
+    pub fn new(settings: Settings, records: Arc<Records>) -> Arc<Self> {
+        Arc::new(Self { settings, registry: Arc::default(), records })
     }
 
     /// Takes an event off the netlink thread's hands. Returns at once.
@@ -91,84 +90,75 @@ impl Daemon {
 
     /// A device was made: serve it or say why not.
     fn added(self: &Arc<Self>, device: &DeviceName, minor: u32) -> Result<(), Errno> {
-        let Some(tenant) = self.registry.begin(minor) else {
-            tracing::info!(%device, minor, "is served already");
+        let failed = |error: &SetupError| {
+            tracing::error!(%device, config = device.config, "cannot add the device: {}", Chain(error));
+            error.errno()
+        };
+        let uio = UioDevice::by_minor(&self.settings.sys, minor).map_err(|error| failed(&error.into()))?;
+        let instance = uio.instance;
+        let Some(claim) = self.registry.begin(instance) else {
+            tracing::info!(%device, minor, "is being taken on already");
             return Ok(());
         };
         let (tell, opened) = crossbeam_channel::bounded(1);
-        let (daemon, name) = (self.clone(), device.clone());
+        let daemon = self.clone();
         let opener = move || {
-            let result = daemon.open_and_serve(tenant, &name);
-            if result.is_err() {
-                daemon.registry.end(tenant);
-            }
-            let _ = tell.send(result);
+            let _ = tell.send(daemon.open_and_serve(claim, &uio));
         };
-        if let Err(error) = std::thread::Builder::new().name(format!("open-uio{minor}")).spawn(opener) {
-            tracing::error!(%device, %error, "no thread to open the device with");
-            self.registry.end(tenant);
-            return Err(Errno::EAGAIN);
-        }
+        let thread = std::thread::Builder::new().name(format!("open-uio{minor}")).spawn(opener);
+        thread.map_err(|error| failed(&SetupError::Thread(error)))?;
         let timeout = self.settings.open_timeout;
         let result = match opened.recv_timeout(timeout) {
             Ok(result) => result,
-            Err(_) if self.registry.give_up(tenant) => {
-                tracing::error!(
-                    %device,
-                    config = device.config,
-                    "the image is not open after {} s, giving up: is the cluster reachable and healthy (ceph -s)?",
-                    timeout.as_secs()
-                );
-                return Err(Errno::ETIMEDOUT);
-            }
+            Err(_) if self.registry.give_up(instance) => Err(SetupError::Late(timeout)),
             // It is past the point of return; only local steps are left, and they are bounded.
             Err(_) => opened.recv().unwrap_or(Err(SetupError::Thread(Errno::EIO.into()))),
         };
-        match result {
-            Ok(()) => {
-                tracing::info!(%device, minor, config = device.config, "device added");
-                Ok(())
-            }
-            Err(error) => {
-                tracing::error!(%device, config = device.config, "cannot add the device: {}", Chain(&error));
-                Err(error.errno())
-            }
-        }
+        result.map_err(|error| failed(&error))?;
+        tracing::info!(%device, minor, config = device.config, "device added");
+        Ok(())
     }
 
-    fn open_and_serve(self: &Arc<Self>, tenant: Tenant, device: &DeviceName) -> Result<(), SetupError> {
-        let storage = Storage::open(&self.settings, device)?;
+    fn open_and_serve(self: &Arc<Self>, claim: Claim, uio: &UioDevice) -> Result<(), SetupError> {
+        let device = &uio.name;
+        let storage = Storage::open(&self.settings, &self.records, device)?;
         let shape = Shape::read(&Backstore::new(&self.settings.sys, device))?;
         storage.check_size(device, shape.size, SizeRule::Equal)?;
-        let uio = UioDevice::by_minor(&self.settings.sys, tenant.minor)?;
-        if !self.registry.attach(tenant) {
+        if !claim.attach() {
             tracing::info!(%device, "is open too late, closing it again");
             return Ok(()); // nobody listens any more
         }
-        self.serve(tenant, &uio, shape, storage)
+        self.serve(claim, uio, shape, storage)
     }
 
-    /// The last step of every opening: the device is `Attaching`.
+    /// The last step of every opening: the device is attached.
     fn serve(
         self: &Arc<Self>,
-        tenant: Tenant,
+        claim: Claim,
         uio: &UioDevice,
         shape: Shape,
         storage: Storage,
     ) -> Result<(), SetupError> {
         let (daemon, device) = (self.clone(), uio.name.clone());
+        let ticket = claim.ticket();
         let ended = move |exit: &Exit| {
-            daemon.registry.end(tenant);
+            drop(claim);
             tracing::info!(%device, ?exit, "device closed");
+            if let Exit::Failed(_) = exit {
+                // As after a crash of the whole process, but for this device alone.
+                daemon.adopt_all();
+            }
         };
         let handle = open::serve(&self.settings, uio, shape, storage, ended)?;
-        self.registry.serve(tenant, handle);
+        self.registry.serve(ticket, handle);
         Ok(())
     }
 
     /// A device is going away: close its image before the answer, so that it can be removed at once.
     fn removed(&self, device: &DeviceName, minor: u32) -> Result<(), Errno> {
-        match self.registry.depart(minor) {
+        // While the kernel waits for the answer the device is there. If it is not, its thread notices.
+        let Ok(uio) = UioDevice::by_minor(&self.settings.sys, minor) else { return Ok(()) };
+        match self.registry.depart(uio.instance) {
             Departure::Unknown => tracing::debug!(%device, minor, "removed, was not served"),
             Departure::GivenUp => tracing::info!(%device, minor, "removed while its image was being opened"),
             Departure::Serving(handle) => {
@@ -176,6 +166,7 @@ impl Daemon {
                 if handle.wait(self.settings.drain_timeout) {
                     tracing::info!(%device, minor, "device removed");
                 } else {
+                    self.records.abandon(&DeviceKey::new(device.hba, &device.name));
                     tracing::warn!(%device, minor, "removed, but its image takes long to close");
                 }
             }
@@ -185,9 +176,8 @@ impl Daemon {
 
     /// An attribute is being changed: agree or say why not.
     fn reconfigured(&self, device: &DeviceName, minor: u32, change: &Change) -> Result<(), Errno> {
-        let Some(handle) = self.registry.serving(minor) else {
-            return Err(Errno::ENODEV);
-        };
+        let uio = UioDevice::by_minor(&self.settings.sys, minor).map_err(|_| Errno::ENODEV)?;
+        let handle = self.registry.serving(uio.instance).ok_or(Errno::ENODEV)?;
         match change {
             Change::Size(size) => resize(device, &handle, *size),
             // targetcli writes every attribute again when it restores; only a change is refused.
@@ -203,16 +193,13 @@ impl Daemon {
 
     /// Ends all devices: every command that is on a ring is answered, then images are closed.
     pub fn shut_down(self: &Arc<Self>) {
-        let stops: Vec<_> = self
-            .registry
-            .minors()
+        let instances = self.registry.instances();
+        let stops: Vec<_> = instances
             .into_iter()
-            .filter_map(|minor| {
+            .filter_map(|instance| {
                 let daemon = self.clone();
-                std::thread::Builder::new()
-                    .name(format!("stop-uio{minor}"))
-                    .spawn(move || daemon.stop(minor))
-                    .ok()
+                let name = format!("stop-uio{}", instance.minor);
+                std::thread::Builder::new().name(name).spawn(move || daemon.stop(instance)).ok()
             })
             .collect();
         for stop in stops {
@@ -220,25 +207,26 @@ impl Daemon {
         }
     }
 
-    fn stop(&self, minor: u32) {
-        let uio = UioDevice::by_minor(&self.settings.sys, minor);
-        let Ok(backstore) = uio.map(|uio| Backstore::new(&self.settings.sys, &uio.name)) else { return };
-        if let Departure::Serving(handle) = self.registry.depart(minor) {
+    fn stop(&self, instance: Instance) {
+        let uio = UioDevice::by_minor(&self.settings.sys, instance.minor);
+        let Some(uio) = uio.ok().filter(|uio| uio.instance == instance) else { return };
+        let backstore = Backstore::new(&self.settings.sys, &uio.name);
+        if let Departure::Serving(handle) = self.registry.depart(instance) {
             // New commands get BUSY, which initiators retry, so that the ring runs empty.
             if let Err(error) = backstore.block(true) {
-                tracing::warn!(minor, "cannot block the device while it stops: {}", Chain(&error));
+                tracing::warn!(device = %uio.name, "cannot block the device while it stops: {}", Chain(&error));
             }
             handle.send(Message::Stop);
             if !handle.wait(self.settings.drain_timeout) {
                 tracing::warn!(
-                    minor,
+                    device = %uio.name,
                     "commands are still in progress; the next start fences this client and has them retried"
                 );
             }
         }
         // From here on commands wait on the ring for our successor.
         if let Err(error) = backstore.block(false) {
-            tracing::warn!(minor, "cannot unblock the device: {}", Chain(&error));
+            tracing::warn!(device = %uio.name, "cannot unblock the device: {}", Chain(&error));
         }
     }
 }

@@ -15,11 +15,10 @@ use crate::kernel::uio::{UioDevice, UioError};
 use crate::log::Chain;
 use crate::lun::{Geometry, LogicalUnit};
 use crate::rbd::{Cluster, ClusterConfig, CommandError, ConnectError, Image, OpenError, ServiceStatus};
-use crate::tenure::Tenure;
+use crate::records::{DeviceKey, Record, Records};
 use nix::errno::Errno;
 use std::io;
-use std::path::PathBuf;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 use uio_ring::{AttachError, Doorbell, Mapping, Ring};
 
@@ -69,14 +68,9 @@ pub enum SetupError {
     /// An attribute cannot be read or written.
     #[error(transparent)]
     Attribute(#[from] FileError),
-    /// The predecessor's addresses cannot be read, or ours not be written.
-    #[error("cannot keep the record {} that lets a successor fence this client", path.display())]
-    Record {
-        /// The file.
-        path: PathBuf,
-        /// What went wrong with it.
-        source: io::Error,
-    },
+    /// Our own addresses cannot be recorded.
+    #[error("cannot keep the record that lets a successor fence this client (--run-dir)")]
+    Record(#[source] io::Error),
     /// The UIO device cannot be found or opened.
     #[error(transparent)]
     Uio(#[from] UioError),
@@ -91,6 +85,9 @@ pub enum SetupError {
     /// The ring is not one this program can use.
     #[error(transparent)]
     Ring(#[from] AttachError),
+    /// It took too long.
+    #[error("the image is not open after {} s, giving up: is the cluster healthy (ceph -s)?", .0.as_secs())]
+    Late(Duration),
     /// Threads, memory or files are short.
     #[error("cannot start the device's thread")]
     Thread(#[source] io::Error),
@@ -110,8 +107,9 @@ impl SetupError {
             Self::Open(error) => Errno::from_raw(error.errno()),
             Self::Fence { source, .. } => Errno::from_raw(source.errno),
             Self::Ask { .. } => Errno::EIO,
+            Self::Late(_) => Errno::ETIMEDOUT,
             Self::Attribute(error) => error.errno().map_or(Errno::EIO, Errno::from_raw),
-            Self::Record { source, .. } | Self::Map { source, .. } | Self::Thread(source) => of(source),
+            Self::Map { source, .. } | Self::Record(source) | Self::Thread(source) => of(source),
             Self::Ring(_) => Errno::ENOTSUP,
         }
     }
@@ -130,77 +128,74 @@ pub(super) enum SizeRule {
 /// record. The order of the fields is the order of that.
 pub(super) struct Storage {
     backend: Arc<dyn Backend>,
-    _record: Option<Record>,
-}
-
-/// The record of this client, to be erased once its image is closed.
-struct Record {
-    tenure: Tenure,
-    image: Weak<dyn Backend>,
-}
-
-impl Drop for Record {
-    fn drop(&mut self) {
-        if self.image.strong_count() > 0 {
-            tracing::warn!("the image is still in use and closes later; a successor will fence this client");
-        } else if let Err(error) = self.tenure.end() {
-            tracing::warn!(%error, "cannot erase the record of a client that ended in order");
-        }
-    }
+    record: Option<Record>,
 }
 
 impl Storage {
     /// Opens the image that `name` is configured for and fences whoever served the device before.
-    pub(super) fn open(settings: &Settings, name: &DeviceName) -> Result<Self, SetupError> {
+    pub(super) fn open(
+        settings: &Settings,
+        records: &Arc<Records>,
+        name: &DeviceName,
+    ) -> Result<Self, SetupError> {
         let config = cfgstring::parse_dev_config(&name.config)?;
         for skipped in &config.skipped {
             tracing::warn!(device = %name, "ignored in the configuration string: {skipped}");
         }
         match settings.storage {
-            StorageKind::Rbd => Self::open_image(settings, name, &config),
+            StorageKind::Rbd => Self::open_image(settings, records, name, &config),
             StorageKind::Memory => {
                 let size = Backstore::new(&settings.sys, name).dev_size()?;
-                Ok(Self { backend: Arc::new(memory::Memory::new(size)), _record: None })
+                Ok(Self { backend: Arc::new(memory::Memory::new(size)), record: None })
             }
         }
     }
 
-    fn open_image(settings: &Settings, name: &DeviceName, config: &CfgString) -> Result<Self, SetupError> {
+    fn open_image(
+        settings: &Settings,
+        records: &Arc<Records>,
+        name: &DeviceName,
+        config: &CfgString,
+    ) -> Result<Self, SetupError> {
         let cluster = Cluster::connect(&ClusterConfig {
             id: config.id.clone(),
             conf: config.conf.clone(),
             op_timeout: config.osd_op_timeout,
-            connect_timeout: settings.open_timeout,
+            // Shorter than the whole, so that the reason for it is told.
+            connect_timeout: settings.open_timeout * 3 / 4,
             zero_copy_writes: settings.zero_copy_writes,
         })?;
         let cluster = Arc::new(cluster);
-        let tenure = Tenure::of(&settings.run_dir, name.hba, &name.name);
-        let record = |source| SetupError::Record { path: tenure.path().to_owned(), source };
         let ask = |action: &'static str, error: &dyn std::error::Error| SetupError::Ask {
             action,
             error: error.to_string(),
         };
-        let predecessor = tenure.predecessor().map_err(record)?;
-        if let Some(addresses) = &predecessor {
-            // Invariant "no late write": a client that died without closing may have writes under way. From
-            // here on the cluster refuses them; our own operations carry the map that says so.
-            tracing::info!(device = %name, addresses, "fencing the client of the process that died");
+        let device = DeviceKey::new(name.hba, &name.name);
+        let predecessors = records.predecessors(&device);
+        // Invariant "no late write": a client that did not end in order may have writes under way. From here
+        // on the cluster refuses them; our own operations carry the map that says so.
+        for addresses in &predecessors {
+            tracing::info!(device = %name, addresses, "fencing a client that did not end in order");
             let fence = |source| SetupError::Fence { addresses: addresses.clone(), source };
             cluster.blocklist(addresses).map_err(fence)?;
         }
         let image = Image::open(cluster.clone(), &config.pool, &config.image)?;
-        if let Some(addresses) = &predecessor {
-            image
-                .break_lock_of(addresses)
-                .map_err(|error| ask("break the lock of the process that died", &error))?;
+        for addresses in &predecessors {
+            image.break_lock_of(addresses).map_err(|error| ask("break the lock of a dead client", &error))?;
         }
         let addresses = cluster.addresses().map_err(|error| ask("learn this client's addresses", &error))?;
-        tenure.begin(&addresses).map_err(record)?;
+        let record = records.begin(&device, &addresses).map_err(SetupError::Record)?;
+        records.fenced(&device, &predecessors);
         cluster.service_register(&config.pool, &config.image, image.id());
         cluster.service_status(&ServiceStatus::default());
-        let backend: Arc<dyn Backend> = Arc::new(image);
-        let record = Record { tenure, image: Arc::downgrade(&backend) };
-        Ok(Self { backend, _record: Some(record) })
+        Ok(Self { backend: Arc::new(image), record: Some(record) })
+    }
+
+    /// Leaves the record behind: storage may still be at work for this client.
+    fn abandon(&mut self) {
+        if let Some(record) = self.record.take() {
+            record.keep();
+        }
     }
 
     /// Compares the image's size with the device's.
@@ -214,7 +209,7 @@ impl Storage {
         if actual == device || (rule == SizeRule::AtLeast && actual > device) {
             return Ok(());
         }
-        let image = name.config.clone();
+        let image = name.config.split_once('/').map_or("", |(_, image)| image).to_owned();
         Err(SetupError::Size { image, device, actual })
     }
 }
@@ -242,7 +237,7 @@ pub(super) fn serve(
     settings: &Settings,
     uio: &UioDevice,
     shape: Shape,
-    storage: Storage,
+    mut storage: Storage,
     ended: impl FnOnce(&Exit) + Send + 'static,
 ) -> Result<Handle, SetupError> {
     let minor = uio.minor;
@@ -262,6 +257,9 @@ pub(super) fn serve(
     let served = Served::new(ring, lun, storage.backend.clone(), Arc::new(identity))
         .map_err(|errno| SetupError::Thread(errno.into()))?;
     let ended = move |exit: &Exit| {
+        if matches!(exit, Exit::Failed(_)) {
+            storage.abandon();
+        }
         drop(storage);
         ended(exit);
     };

@@ -3,39 +3,58 @@
 //! A device is `Opening` until its image is open, then `Attaching` while its ring is mapped, then `Serving`.
 //! Opening can be given up at any time (the administrator's command timed out, the device was removed):
 //! whoever opens must ask for the next state and is told if nobody wants the device any more. From
-//! `Attaching` on there is no way back but to serve and stop. Minors are reused by the kernel, so every
-//! tenure of one has a number of its own.
+//! `Attaching` on there is no way back but to serve and stop.
+//!
+//! The kernel reuses minors at once, also while an old device of the same minor is still being closed; so
+//! devices are told apart by [`Instance`].
 
-use crate::device::Handle;
+use crate::device::{Handle, Message};
+use crate::kernel::uio::Instance;
 use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-
-/// One tenure of a minor: N of `/dev/uioN`, and which device of that number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tenant {
-    /// N of `/dev/uioN`.
-    pub(super) minor: u32,
-    number: u64,
-}
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 #[derive(Debug)]
 enum State {
     Opening,
-    Attaching,
+    Attaching {
+        /// It was removed meanwhile.
+        departed: bool,
+    },
     Serving(Arc<Handle>),
 }
 
 #[derive(Debug, Default)]
 struct Devices {
     number: u64,
-    by_minor: HashMap<u32, (u64, State)>,
+    by_instance: HashMap<Instance, (u64, State)>,
+}
+
+impl Devices {
+    fn state_of(&mut self, ticket: Ticket) -> Option<&mut State> {
+        let (number, state) = self.by_instance.get_mut(&ticket.instance)?;
+        (*number == ticket.number).then_some(state)
+    }
 }
 
 /// The devices of this host.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     devices: Mutex<Devices>,
-    changed: Condvar,
+}
+
+/// The task of bringing one device into service. Dropped, by a failure, a panic or the device's end, the
+/// device is no longer there.
+#[derive(Debug)]
+pub(super) struct Claim {
+    registry: Arc<Registry>,
+    ticket: Ticket,
+}
+
+/// Which claim a device is served under.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ticket {
+    instance: Instance,
+    number: u64,
 }
 
 /// How to stop a device.
@@ -54,105 +73,98 @@ impl Registry {
         self.devices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new device that is to be opened. It replaces one of the same minor that was still opening.
-    /// `None`: the minor is being served already.
-    pub(super) fn begin(&self, minor: u32) -> Option<Tenant> {
+    /// A device that is to be opened. `None`: somebody is at it already.
+    pub(super) fn begin(self: &Arc<Self>, instance: Instance) -> Option<Claim> {
         let mut devices = self.lock();
-        if let Some((_, State::Attaching | State::Serving(_))) = devices.by_minor.get(&minor) {
+        if devices.by_instance.contains_key(&instance) {
             return None;
         }
         devices.number += 1;
         let number = devices.number;
-        devices.by_minor.insert(minor, (number, State::Opening));
-        Some(Tenant { minor, number })
+        devices.by_instance.insert(instance, (number, State::Opening));
+        Some(Claim { registry: self.clone(), ticket: Ticket { instance, number } })
     }
 
-    /// The image is open: may the device be attached? False if it was given up meanwhile.
-    pub(super) fn attach(&self, tenant: Tenant) -> bool {
-        match self.lock().by_minor.get_mut(&tenant.minor) {
-            Some((number, state @ State::Opening)) if *number == tenant.number => {
-                *state = State::Attaching;
-                true
+    /// The device's thread runs. Void if it has ended already; if the device was removed meanwhile, the
+    /// thread is told.
+    pub(super) fn serve(&self, ticket: Ticket, handle: Handle) {
+        if let Some(state) = self.lock().state_of(ticket) {
+            if matches!(state, State::Attaching { departed: true }) {
+                handle.send(Message::Stop);
             }
-            _ => false,
-        }
-    }
-
-    /// The device could not be attached and is to be tried again.
-    pub(super) fn retreat(&self, tenant: Tenant) {
-        if let Some((number, state @ State::Attaching)) = self.lock().by_minor.get_mut(&tenant.minor)
-            && *number == tenant.number
-        {
-            *state = State::Opening;
-        }
-        self.changed.notify_all();
-    }
-
-    /// The device's thread runs.
-    pub(super) fn serve(&self, tenant: Tenant, handle: Handle) {
-        if let Some((number, state)) = self.lock().by_minor.get_mut(&tenant.minor)
-            && *number == tenant.number
-        {
             *state = State::Serving(Arc::new(handle));
         }
-        self.changed.notify_all();
-    }
-
-    /// The device has ended, or could not be attached.
-    pub(super) fn end(&self, tenant: Tenant) {
-        let mut devices = self.lock();
-        if devices.by_minor.get(&tenant.minor).is_some_and(|(number, _)| *number == tenant.number) {
-            devices.by_minor.remove(&tenant.minor);
-        }
-        self.changed.notify_all();
     }
 
     /// Gives a device up that is still opening. False if it is past that.
-    pub(super) fn give_up(&self, tenant: Tenant) -> bool {
+    pub(super) fn give_up(&self, instance: Instance) -> bool {
         let mut devices = self.lock();
-        match devices.by_minor.get(&tenant.minor) {
-            Some((number, State::Opening)) if *number == tenant.number => {
-                devices.by_minor.remove(&tenant.minor);
-                true
-            }
-            _ => false,
+        let opening = matches!(devices.by_instance.get(&instance), Some((_, State::Opening)));
+        if opening {
+            devices.by_instance.remove(&instance);
         }
+        opening
     }
 
-    /// Whether a device is still waited for.
-    pub(super) fn is_opening(&self, tenant: Tenant) -> bool {
-        matches!(self.lock().by_minor.get(&tenant.minor), Some((number, State::Opening)) if *number == tenant.number)
-    }
-
-    /// Takes a device out of opening, or says how to reach it. Waits until an attaching one serves.
-    pub(super) fn depart(&self, minor: u32) -> Departure {
+    /// Takes a device out of opening, or says how to reach it. Does not wait: whoever attaches it may itself
+    /// wait for the removal that this is for (`rmdir` holds the directory of the files it reads).
+    pub(super) fn depart(&self, instance: Instance) -> Departure {
         let mut devices = self.lock();
-        loop {
-            match devices.by_minor.get(&minor) {
-                None => return Departure::Unknown,
-                Some((_, State::Serving(handle))) => return Departure::Serving(handle.clone()),
-                Some((_, State::Opening)) => {
-                    devices.by_minor.remove(&minor);
-                    return Departure::GivenUp;
-                }
-                Some((_, State::Attaching)) => {
-                    devices = self.changed.wait(devices).unwrap_or_else(PoisonError::into_inner);
-                }
+        match devices.by_instance.get_mut(&instance) {
+            None => Departure::Unknown,
+            Some((_, State::Serving(handle))) => Departure::Serving(handle.clone()),
+            Some((_, State::Attaching { departed })) => {
+                *departed = true;
+                Departure::GivenUp
+            }
+            Some((_, State::Opening)) => {
+                devices.by_instance.remove(&instance);
+                Departure::GivenUp
             }
         }
     }
 
-    /// The device of `minor`, if it is served.
-    pub(super) fn serving(&self, minor: u32) -> Option<Arc<Handle>> {
-        match self.lock().by_minor.get(&minor) {
+    /// The device, if it is served.
+    pub(super) fn serving(&self, instance: Instance) -> Option<Arc<Handle>> {
+        match self.lock().by_instance.get(&instance) {
             Some((_, State::Serving(handle))) => Some(handle.clone()),
             _ => None,
         }
     }
 
-    /// The minors of all devices.
-    pub(super) fn minors(&self) -> Vec<u32> {
-        self.lock().by_minor.keys().copied().collect()
+    /// All devices.
+    pub(super) fn instances(&self) -> Vec<Instance> {
+        self.lock().by_instance.keys().copied().collect()
+    }
+}
+
+impl Claim {
+    fn with_state<T>(&self, change: impl FnOnce(&mut State) -> T) -> Option<T> {
+        self.registry.lock().state_of(self.ticket).map(change)
+    }
+
+    /// Whether the device is still waited for.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.with_state(|_| ()).is_some()
+    }
+
+    /// The image is open: may the device be attached? False if it was given up meanwhile.
+    pub(super) fn attach(&self) -> bool {
+        self.with_state(|state| *state = State::Attaching { departed: false }).is_some()
+    }
+
+    /// What to enter the device's thread under, which the claim itself goes to.
+    pub(super) fn ticket(&self) -> Ticket {
+        self.ticket
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut devices = self.registry.lock();
+        if devices.state_of(self.ticket).is_some() {
+            devices.by_instance.remove(&self.ticket.instance);
+        }
     }
 }
 
@@ -160,46 +172,60 @@ impl Registry {
 mod tests {
     use super::*;
 
+    const FIRST: Instance = Instance { minor: 3, inode: 100 };
+
     #[test]
     fn a_device_that_was_given_up_is_not_attached() {
-        let registry = Registry::default();
-        let tenant = registry.begin(3).unwrap();
-        assert!(registry.is_opening(tenant));
-        assert!(registry.give_up(tenant));
-        assert!(!registry.attach(tenant));
-        assert!(matches!(registry.depart(3), Departure::Unknown));
+        let registry = Arc::new(Registry::default());
+        let claim = registry.begin(FIRST).unwrap();
+        assert!(claim.is_wanted());
+        assert!(registry.give_up(FIRST));
+        assert!(!claim.is_wanted());
+        assert!(!claim.attach());
+        assert!(matches!(registry.depart(FIRST), Departure::Unknown));
     }
 
     #[test]
-    fn an_attaching_device_cannot_be_given_up() {
-        let registry = Registry::default();
-        let tenant = registry.begin(3).unwrap();
-        assert!(registry.attach(tenant));
-        assert!(!registry.give_up(tenant));
-        assert!(registry.begin(3).is_none());
-        registry.end(tenant);
-        assert!(matches!(registry.depart(3), Departure::Unknown));
+    fn an_attaching_device_cannot_be_given_up_but_can_fail() {
+        let registry = Arc::new(Registry::default());
+        let claim = registry.begin(FIRST).unwrap();
+        assert!(claim.attach());
+        assert!(!registry.give_up(FIRST));
+        assert!(registry.begin(FIRST).is_none());
+        drop(claim);
+        assert!(matches!(registry.depart(FIRST), Departure::Unknown));
     }
 
+    /// Whoever attaches may wait for the very removal.
     #[test]
-    fn a_device_that_could_not_be_attached_can_be_given_up_again() {
-        let registry = Registry::default();
-        let tenant = registry.begin(3).unwrap();
-        assert!(registry.attach(tenant));
-        registry.retreat(tenant);
-        assert!(matches!(registry.depart(3), Departure::GivenUp));
-        registry.retreat(tenant);
-        assert!(!registry.is_opening(tenant));
+    fn a_removal_does_not_wait_for_an_attaching_device() {
+        let registry = Arc::new(Registry::default());
+        let claim = registry.begin(FIRST).unwrap();
+        assert!(claim.attach());
+        assert!(matches!(registry.depart(FIRST), Departure::GivenUp));
+        drop(claim);
+        assert!(matches!(registry.depart(FIRST), Departure::Unknown));
     }
 
+    /// The kernel gives a minor away while the old device is still being closed.
     #[test]
     fn a_reused_minor_is_another_device() {
-        let registry = Registry::default();
-        let first = registry.begin(0).unwrap();
-        assert!(matches!(registry.depart(0), Departure::GivenUp));
-        let second = registry.begin(0).unwrap();
-        assert!(!registry.attach(first));
-        registry.end(first);
-        assert!(registry.attach(second));
+        let registry = Arc::new(Registry::default());
+        let first = registry.begin(FIRST).unwrap();
+        assert!(first.attach());
+        let second = registry.begin(Instance { minor: 3, inode: 101 }).unwrap();
+        drop(first);
+        assert!(second.is_wanted());
+        assert_eq!(registry.instances(), [Instance { minor: 3, inode: 101 }]);
+    }
+
+    #[test]
+    fn a_late_claim_does_not_end_its_successor() {
+        let registry = Arc::new(Registry::default());
+        let late = registry.begin(FIRST).unwrap();
+        assert!(registry.give_up(FIRST));
+        let next = registry.begin(FIRST).unwrap();
+        drop(late);
+        assert!(next.attach());
     }
 }

@@ -26,6 +26,7 @@ use crate::scsi::identity::Identity;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::convert::Infallible;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -62,7 +63,9 @@ impl Handle {
         let (alive, has_ended) = crossbeam_channel::bounded(0);
         std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             let _alive = alive;
-            ended(&served.run());
+            // A panic takes down this device alone.
+            let exit = catch_unwind(AssertUnwindSafe(|| served.run()));
+            ended(&exit.unwrap_or_else(|_| Exit::Failed("its thread panicked".into())));
         })?;
         Ok(Self { inbox, waker, image, ended: has_ended })
     }

@@ -10,7 +10,7 @@ use super::{Sys, file, file::FileError};
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tcmu_sys::paths::{NAME_PREFIX, UIO_CLASS};
@@ -18,11 +18,23 @@ use tcmu_sys::paths::{NAME_PREFIX, UIO_CLASS};
 /// How often a node that is missing or busy is tried again.
 const RETRY: Duration = Duration::from_millis(20);
 
+/// What a minor number stands for right now. The kernel gives a minor away again at once, but never the
+/// inode of the directory in sysfs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Instance {
+    /// N of `/dev/uioN`.
+    pub minor: u32,
+    /// Inode of `/sys/class/uio/uioN/`.
+    pub inode: u64,
+}
+
 /// A TCMU device that the kernel shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UioDevice {
     /// N of `/dev/uioN`.
     pub minor: u32,
+    /// Which device of that minor.
+    pub instance: Instance,
     /// Which backstore it is.
     pub name: DeviceName,
     /// Length to map, exactly.
@@ -119,8 +131,10 @@ impl UioDevice {
             Err(error) if error.is_missing() => return Ok(None),
             size => size?,
         };
+        let Ok(directory) = class.metadata() else { return Ok(None) };
+        let instance = Instance { minor, inode: directory.ino() };
         let dev = sys.path(format!("/dev/uio{minor}"));
-        Ok(Some(UioDevice { minor, name, map_size, dev, class }))
+        Ok(Some(UioDevice { minor, instance, name, map_size, dev, class }))
     }
 
     /// Opens the node, waiting up to `patience` for it to appear and to be free.

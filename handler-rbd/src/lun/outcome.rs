@@ -57,7 +57,7 @@ pub enum Direction {
 pub fn of_failure(error: BackendError, direction: Direction) -> Outcome {
     let sense = match error.kind {
         // Whoever holds the image now may make this path work again, or another path may. The operation may
-        // have happened; writing it again does no harm.
+        // have happened; doing it again does no harm, but for COMPARE AND WRITE, which may then miscompare.
         ErrorKind::Fenced | ErrorKind::TimedOut => return Outcome::Busy,
         ErrorKind::NoResource => return Outcome::TaskSetFull,
         // SBC-3, "Thin provisioned logical units": no resources left to map a block to.

@@ -28,6 +28,8 @@ pub struct Image {
     pool: String,
     name: String,
     id: String,
+    /// Whether it has the exclusive-lock feature.
+    has_lock: bool,
     size: AtomicU64,
     object_size: u64,
     discard_granularity: u64,
@@ -53,7 +55,9 @@ impl Image {
         refuse_unsafe(&options, cluster.zero_copy_writes, pool, image)?;
         let (size, object_size) = raw.stat().map_err(|errno| failed("reading the size").because(errno))?;
         let id = raw.id().map_err(|errno| failed("reading the id").because(errno))?;
-        if !raw.has_exclusive_lock_feature().map_err(|errno| failed("reading the features").because(errno))? {
+        let has_lock = raw.has_exclusive_lock_feature();
+        let has_lock = has_lock.map_err(|errno| failed("reading the features").because(errno))?;
+        if !has_lock {
             tracing::warn!(
                 "{pool}/{image} lacks the exclusive-lock feature: two gateways that serve it can corrupt it; \
                  run 'rbd feature enable {pool}/{image} exclusive-lock'"
@@ -66,6 +70,7 @@ impl Image {
             pool: pool.into(),
             name: image.into(),
             id,
+            has_lock,
             size: AtomicU64::new(size),
             object_size,
             discard_granularity,
@@ -86,6 +91,9 @@ impl Image {
     /// Breaks the exclusive lock if a client of these addresses ([`Cluster::addresses`]) holds it, and says
     /// whether it did. For a predecessor that was blocklisted: nobody waits for its watch to time out then.
     pub fn break_lock_of(&self, addresses: &str) -> Result<bool, BackendError> {
+        if !self.has_lock {
+            return Ok(false); // librbd answers questions about a lock that cannot be with EINVAL
+        }
         let predecessor = endpoints(addresses);
         for owner in self.raw.lock_owners().map_err(backend_error)? {
             if endpoints(&owner).iter().any(|endpoint| predecessor.contains(endpoint)) {

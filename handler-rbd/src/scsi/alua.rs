@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn extended_header_is_counted() {
-        // W-12: tcmu-runner's length was four too small here.
+        // tcmu-runner's length was four too small here.
         let mut out = Vec::new();
         report_groups(&groups(), true, &mut out);
         assert_eq!(out[..8], [0, 0, 0, 32, 0x10, 45, 0, 0]);

@@ -105,7 +105,7 @@ mod tests {
     fn lengths_that_disagree_are_refused() {
         assert_eq!(parse(&TWO[..7]), Err((0x1a, 0)));
         assert_eq!(parse(&TWO[..1]), Err((0x1a, 0)));
-        assert_eq!(parse(&TWO[..39]), Err((0x26, 2))); // W-02b: descriptors beyond the list
+        assert_eq!(parse(&TWO[..39]), Err((0x26, 2))); // descriptors beyond the list
         assert_eq!(parse(&TWO[..8]), Err((0x26, 2)));
         assert_eq!(parse(&with(1, 37)), Err((0x26, 0)));
         assert_eq!(parse(&with(1, 0)), Err((0x26, 0)));

@@ -116,6 +116,22 @@ fn a_lock_of_somebody_else_is_not_broken() {
 
 #[test]
 #[ignore = "needs a Ceph cluster: run by scripts/test through the lab"]
+fn an_image_without_locks_needs_no_breaking() {
+    let test = TestImage::create("fence-lockless", "16M --image-feature layering");
+    let device = Device::new(4096);
+    let old = test.open();
+    assert_eq!(write(&device, &old, 1), Ok(()));
+    let predecessor = old.cluster().addresses().unwrap();
+    let successor = connect();
+    successor.blocklist(&predecessor).unwrap();
+    let new = Image::open(successor, "rbd", &test.0).unwrap();
+    assert_eq!(new.break_lock_of(&predecessor), Ok(false));
+    assert_eq!(write(&device, &new, 2), Ok(()));
+    assert_eq!(write(&device, &old, 3), Err(ErrorKind::Fenced));
+}
+
+#[test]
+#[ignore = "needs a Ceph cluster: run by scripts/test through the lab"]
 fn a_free_lock_needs_no_breaking() {
     let test = TestImage::create("free-lock", "16M");
     let image = test.open();

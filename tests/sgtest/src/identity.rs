@@ -1,4 +1,4 @@
-//! Who the LUN says it is, byte by byte, as the incumbent answered (evidence/log-phase3.txt): initiators find their disk
+//! Who the LUN says it is, byte by byte, as tcmu-runner 1.5.4 answered: initiators find their disk
 //! by these. For a LUN in the default port group only (no port designators, TPGS 0).
 
 use sgtest::initiator::{Data, Lun, Transport, inquiry};
@@ -132,7 +132,7 @@ pub(crate) fn run(report: &Report, sg: &dyn Transport, serial: &str, config: &st
 #[cfg(test)]
 mod tests {
     #[test]
-    fn naa_is_that_of_the_evidence() {
+    fn naa_is_that_of_tcmu_runner() {
         let wanted =
             [0x60, 0x01, 0x40, 0x5f, 0x8c, 0xc0, 0xe0, 0x2e, 0x1d, 0x04, 0x03, 0xa9, 0x07, 0xb2, 0xf3, 0xe4];
         assert_eq!(super::naa("f8cc0e02-e1d0-403a-907b-2f3e44e14bd0"), wanted);

@@ -8,7 +8,7 @@ use super::*;
 use crate::block::{ErrorKind, Op};
 use crate::scsi::decode;
 
-/// 64 MiB in blocks of 512 bytes, objects of 4 MiB, discards of 64 KiB: the disk of the incumbent's evidence.
+/// 64 MiB in blocks of 512 bytes, objects of 4 MiB, discards of 64 KiB: the disk that tcmu-runner was asked about.
 const BLOCKS: u64 = 131_072;
 
 fn geometry() -> Geometry {
@@ -140,7 +140,7 @@ fn results_become_outcomes() {
 
 #[test]
 fn an_unmap_waits_for_all_its_discards() {
-    // W-01: an error in any of them is the command's.
+    // an error in any of them is the command's.
     let mut unit = unit();
     let mut list = vec![0, 38, 0, 32, 0, 0, 0, 0];
     for lba in [0, 1] {

@@ -100,7 +100,7 @@ fn write_same_repeats_its_block() {
 #[test]
 fn write_same_unmaps_only_zeros() {
     let zeroes = || one(Op::WriteZeroes(range(8, 16)), false);
-    // W-02: only a block of zeros may be what deallocated blocks read as.
+    // only a block of zeros may be what deallocated blocks read as.
     for position in [0, 1, 255, 511] {
         let mut block = [0; 512];
         block[position] = 0x80;

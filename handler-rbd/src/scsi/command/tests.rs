@@ -27,7 +27,7 @@ fn reads_and_writes_of_every_length() {
     #[rustfmt::skip]
     let table: &[(&[u8], Command)] = &[
         (&[0x08, 0x1f, 0xff, 0xfe, 0x05, 0], Command::Read(extent(0x1f_fffe, 5))),
-        (&[0x08, 0, 0, 1, 0, 0], Command::Read(extent(1, 256))), // W-12: zero is 256
+        (&[0x08, 0, 0, 1, 0, 0], Command::Read(extent(1, 256))), // zero is 256
         (&[0x0a, 0, 0, 1, 0, 0], Command::Write(extent(1, 256))),
         (&[0x0a, 0x01, 0x02, 0x03, 0xff, 0], Command::Write(extent(0x1_0203, 255))),
         (&[0x28, 0, 1, 2, 3, 4, 0, 5, 6, 0], Command::Read(extent(0x0102_0304, 0x0506))),
@@ -110,7 +110,7 @@ fn questions() {
 
 #[test]
 fn unknown_opcodes_are_named_as_such() {
-    // W-03: 60h to 7Eh and C0h to FFh have no CDB length and yet get an answer.
+    // 60h to 7Eh and C0h to FFh have no CDB length and yet get an answer.
     for opcode in [0x01, 0x04, 0x15, 0x2f, 0x60, 0x7e, 0x7f, 0x83, 0xa0, 0xc0, 0xff] {
         assert_eq!(sense_of(&[opcode, 0, 0, 0, 0, 0]), (5, 0x20, 0, 0, 0), "{opcode:02x}");
     }

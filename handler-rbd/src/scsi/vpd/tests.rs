@@ -80,7 +80,7 @@ fn designator_lengths(page: &[u8]) -> Vec<usize> {
 
 #[test]
 fn names_of_any_length_stay_in_their_designators() {
-    // W-04: a name of 184 bytes made tcmu-runner write behind its buffer.
+    // a name of 184 bytes made tcmu-runner write behind its buffer.
     for len in 0..300 {
         let mut identity = identity();
         identity.unit_serial = "e".repeat(len);
