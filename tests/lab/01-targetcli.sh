@@ -36,11 +36,11 @@ ok "iSCSI target with ACL and CHAP" gw <<<'iscsi_export $IQN d0 && iscsi_allow $
 is "a wrong secret is refused" 0 "$(ini 60 <<<'iscsi_login $IQN gateway user wrong-secret-here >/dev/null 2>&1; iscsiadm -m session 2>/dev/null | grep -c $IQN')"
 is "another initiator is refused" 0 "$(ini 90 <<'END'
 iscsiadm -m node -T "$IQN" -o delete 2>/dev/null
-sed -i s/:initiator/:stranger/ /etc/iscsi/initiatorname.iscsi; pkill -x iscsid; sleep 0.3; iscsid
+sed -i s/:initiator/:stranger/ /etc/iscsi/initiatorname.iscsi; pid=$(cat /run/iscsid.pid); kill "$pid"; wait_for 5 _gone "$pid"; iscsid
 iscsi_login "$IQN" gateway user "$SECRET" >/dev/null 2>&1
 iscsiadm -m session 2>/dev/null | grep -c "$IQN"
 iscsiadm -m node -T "$IQN" -o delete 2>/dev/null
-sed -i s/:stranger/:initiator/ /etc/iscsi/initiatorname.iscsi; pkill -x iscsid; sleep 0.3; iscsid
+sed -i s/:stranger/:initiator/ /etc/iscsi/initiatorname.iscsi; pid=$(cat /run/iscsid.pid); kill "$pid"; wait_for 5 _gone "$pid"; iscsid
 END
 )"
 sum=$(gw <<<'md5sum </tmp/data')

@@ -58,19 +58,24 @@ bus() {
 }
 
 P="p1 p2 p3 p4 p5 p6 p7 p8" Q="q1 q2 q3 q4 q5 q6 q7 q8"
+# Alone first: that tells how busy this machine is. Beside the dead there are twice as many clients to start, which may
+# take three times as long; behind only one of them in a queue it would take $limit s more.
+jobs=$(for n in $P; do echo "$n backstore $n rbd/$n 16"; done)
+alone=$(times "$P" "$(gw 70 CASES="$LAB_CASES" JOBS="$jobs" LIMIT=40 <<<"$together")" | tail -n 1)
+patience=$(awk -v a="${alone:-0}" 'BEGIN { print 3 * a + 5 }')
+ok "8 creates alone, deleted (${alone:-none})" gw <<<"for n in $P; do backstore_rm \$n || exit; done"
 for round in 1 2; do
   jobs=""
   for n in 1 2 3 4 5 6 7 8; do
     jobs+="p$n backstore p$n rbd/p$n 16"$'\n'"q$n backstore q$n 'rbd/q$n;conf=/etc/ceph/paused.conf' 16"$'\n'
   done
   output=$(gw 70 CASES="$LAB_CASES" JOBS="$jobs" LIMIT=$((limit + 25)) <<<"$together")
-  # How long the healthy took tells how busy this machine is; the dead get that much more.
-  slowest=$(times "$P" "$output" | tail -n 1) quickest=$(times "$Q" "$output" | head -n 1)
-  judge "round $round: 8 creates beside 8 on a paused cluster succeed" "$P" 0 0 25 "$output"
-  at_most "round $round: ... all before the first of those returns" "${quickest:-0}" "$slowest"
+  slowest=$(times "$P" "$output" | tail -n 1)
+  judge "round $round: 8 creates beside 8 on a paused cluster succeed, not held up ($slowest s, alone $alone s)" "$P" 0 0 "$patience" "$output"
   judge "round $round: the 8 on the paused cluster fail in the configured time" "$Q" '[1-9][0-9]*' $((limit - 1)) \
     "$(awk -v a="${slowest:-0}" -v b=$limit 'BEGIN { print a + b + 4 }')" "$output"
   bus "round $round: creates" "$output"
+  ! grep -q hangs <<<"$output" || finish # what follows would only wait for the same
   silent "round $round: the failed ones left nothing" <<<'ls -d $TARGET/core/user_*/q* 2>/dev/null'
 
   # Now the OSD stops for 5 s: 8 deletes and 8 creates meet it.

@@ -22,7 +22,8 @@ backstore() {
   local hba dir n status=0
   for ((n = 0; n < 256; n++)); do
     hba=$TARGET/core/user_$n
-    if mkdir "$hba" 2>/dev/null; then break; fi
+    # A look first: a fork is dear in a guest, and 16 of these run at once.
+    if [[ ! -e $hba ]] && mkdir "$hba" 2>/dev/null; then break; fi
   done
   dir=$hba/$1
   mkdir "$dir" || return
