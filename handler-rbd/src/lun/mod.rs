@@ -6,16 +6,20 @@
 //! nothing. Knows nothing of the ring or of Ceph.
 
 mod access;
+mod fill;
 mod inform;
 mod job;
 pub mod outcome;
+mod pieces;
 mod provision;
+mod verify;
 
 pub use crate::scsi::identity::{Identity, PortGroup, TargetPort};
-pub use job::{Job, MAX_UNMAP_DESCRIPTORS, UsesRingBuffer};
+pub use fill::MAX_UNMAP_DESCRIPTORS;
+pub use job::{DataOut, Finished, Job, Memory, Task};
 pub use outcome::Outcome;
 
-use crate::block::{BackendError, ByteRange, Limits};
+use crate::block::{ByteRange, Limits};
 use crate::scsi::{Command, Extent, Sense};
 
 /// What a logical unit is made from.
@@ -47,9 +51,9 @@ pub enum Step {
     /// It is over with GOOD and the bytes in the reply, which are within the allocation length already. What
     /// of the data buffer they do not fill is stale and must not reach the initiator.
     Reply,
-    /// Start these operations.
+    /// Start the job's tasks.
     Run(Job),
-    /// Only from `resume`: take further operations of the job if it has any, and wait for the others.
+    /// Only from `resume`: take further tasks of the job if it has any, and wait for the others.
     Wait,
 }
 
@@ -125,6 +129,10 @@ impl LogicalUnit {
             Command::Write(extent) => access::write(self, extent, transfer),
             Command::CompareAndWrite(extent) => access::compare_and_write(self, extent, transfer),
             Command::SynchronizeCache(extent) => access::synchronize_cache(self, extent),
+            Command::Verify { extent, check } => verify::verify(self, extent, check, transfer),
+            Command::WriteAndVerify { extent, check } => {
+                verify::write_and_verify(self, extent, check, transfer)
+            }
             Command::WriteSame { extent, unmap, no_data, blocks_at } => {
                 let ask = provision::WriteSame { extent, unmap, no_data, blocks_at };
                 provision::write_same(self, &ask, transfer, params)
@@ -150,9 +158,10 @@ impl LogicalUnit {
         }
     }
 
-    /// Takes the result of one operation of a job: [`Step::Done`] if it was the last, else [`Step::Wait`].
-    pub fn resume(&mut self, job: &mut Job, result: Result<(), BackendError>) -> Step {
-        job.finish(result).map_or(Step::Wait, Step::Done)
+    /// Takes the result of one task of a job: [`Step::Done`] if nothing of the job is left to do or to wait for,
+    /// else [`Step::Wait`]. `data_out` reads the command's data buffer.
+    pub fn resume(&mut self, job: &mut Job, finished: &Finished<'_>, data_out: DataOut<'_>) -> Step {
+        job.finish(finished, data_out).map_or(Step::Wait, Step::Done)
     }
 
     /// The disk has a new size. The next command that may report it does.
@@ -182,6 +191,12 @@ impl LogicalUnit {
             })
         };
         range().ok_or(Sense::LBA_OUT_OF_RANGE)
+    }
+
+    /// So many bytes or a little less, in whole blocks; at least one.
+    fn whole_blocks(&self, bytes: u64) -> u64 {
+        let block = u64::from(self.block_size);
+        (bytes / block).max(1).saturating_mul(block)
     }
 }
 

@@ -11,6 +11,7 @@ pub mod identity;
 pub mod inquiry;
 pub mod mode;
 pub mod opcode;
+mod parse;
 pub mod sense;
 pub mod supported;
 pub mod unmap;

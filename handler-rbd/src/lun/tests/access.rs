@@ -114,9 +114,9 @@ fn a_miscompare_says_where() {
     let command = decode(&compare_and_write(9, 1)).unwrap();
     let step = unit.start(&command, &Transfer { len: 1024 }, None, &[], &mut Vec::new());
     let Step::Run(mut job) = step else { panic!("{step:?}") };
-    assert!(job.next_op().is_some());
-    let error = BackendError { kind: ErrorKind::Miscompare { offset: 300 }, errno: 84 };
-    let Step::Done(outcome) = unit.resume(&mut job, Err(error)) else { panic!() };
+    let op = job.next_task().unwrap().op;
+    let step = resume(&mut unit, &mut job, op, Err(ErrorKind::Miscompare { offset: 300 }));
+    let Step::Done(outcome) = step else { panic!("{step:?}") };
     let sense = outcome.sense().unwrap();
     assert_eq!(sense[..14], [0xf0, 0, 0x0e, 0, 0, 0x01, 0x2c, 0x0a, 0, 0, 0, 0, 0x1d, 0x00]);
     assert_eq!(sense[14..], [0; 82]);

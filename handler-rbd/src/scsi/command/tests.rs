@@ -1,6 +1,7 @@
 //! CDBs in, commands or sense out. The numbers are the standards', not this program's constants.
 
 use super::*;
+use crate::scsi::Lba;
 use proptest::prelude::*;
 
 /// Decodes as the device does: from a longer buffer, with rubbish behind the CDB.
@@ -54,11 +55,21 @@ fn other_medium_access() {
         no_data,
         blocks_at,
     };
+    let verify = |lba, blocks, check| Command::Verify { extent: extent(lba, blocks), check };
+    let write_and_verify =
+        |lba, blocks, check| Command::WriteAndVerify { extent: extent(lba, blocks), check };
     #[rustfmt::skip]
     let table: &[(&[u8], Command)] = &[
         (&[0x89, 0x08, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 1, 0, 0], Command::CompareAndWrite(extent(9, 1))),
         (&[0x35, 0x06, 0, 0, 0, 9, 0, 0, 2, 0], Command::SynchronizeCache(extent(9, 2))),
         (&[0x91, 0x02, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0], Command::SynchronizeCache(extent(9, 0))),
+        (&[0x2f, 0x10, 0, 0, 0, 9, 0x1f, 0, 2, 0], verify(9, 2, ByteCheck::Medium)),
+        (&[0x2f, 0x02, 0, 0, 0, 9, 0, 0, 2, 0], verify(9, 2, ByteCheck::Blocks)),
+        (&[0xaf, 0x06, 0, 0, 0, 9, 0, 1, 0, 2, 0x1f, 0], verify(9, 0x1_0002, ByteCheck::OneBlock)),
+        (&[0x8f, 0x02, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0x1f, 0], verify(0x0102_0304_0506_0708, 0x090a_0b0c, ByteCheck::Blocks)),
+        (&[0x2e, 0x12, 0, 0, 0, 9, 0x1f, 0, 2, 0], write_and_verify(9, 2, ByteCheck::Blocks)),
+        (&[0xae, 0x00, 0, 0, 0, 9, 0, 0, 0, 2, 0x1f, 0], write_and_verify(9, 2, ByteCheck::Medium)),
+        (&[0x8e, 0x02, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 2, 0x1f, 0], write_and_verify(9, 2, ByteCheck::Blocks)),
         (&[0x41, 0x08, 0, 0, 0, 9, 0, 0, 2, 0], write_same(9, 2, true, false, 7)),
         (&[0x41, 0x00, 0, 0, 0, 9, 0, 0, 0, 0], write_same(9, 0, false, false, 7)),
         (&[0x93, 0x09, 0, 0, 0, 0, 0, 0, 0, 9, 0xff, 0xff, 0xff, 0xff, 0, 0], write_same(9, 0xffff_ffff, true, true, 10)),
@@ -111,7 +122,7 @@ fn questions() {
 #[test]
 fn unknown_opcodes_are_named_as_such() {
     // W-03: 60h to 7Eh and C0h to FFh have no CDB length and yet get an answer.
-    for opcode in [0x01, 0x04, 0x15, 0x2f, 0x60, 0x7e, 0x7f, 0x83, 0xa0, 0xc0, 0xff] {
+    for opcode in [0x01, 0x04, 0x15, 0x2c, 0x60, 0x7e, 0x7f, 0x83, 0xa0, 0xc0, 0xff] {
         assert_eq!(sense_of(&[opcode, 0, 0, 0, 0, 0]), (5, 0x20, 0, 0, 0), "{opcode:02x}");
     }
     assert_eq!(decode(&[]), Err(Sense::INVALID_OPCODE));
@@ -127,6 +138,12 @@ fn fields_that_are_not_understood_are_pointed_at() {
         (&[0x8a, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0], 0xcd, 1),
         (&[0x89, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0], 0xcd, 1),
         (&[0x89, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0], 0xc8, 11),          // reserved
+        (&[0x2f, 0x20, 0, 0, 0, 0, 0, 0, 1, 0], 0xcd, 1),                          // VRPROTECT
+        (&[0x8f, 0xe0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0], 0xcf, 1),
+        (&[0x2f, 0x04, 0, 0, 0, 0, 0, 0, 1, 0], 0xca, 1),                          // BYTCHK 10b
+        (&[0x2f, 0x01, 0, 0, 0, 0, 0, 0, 1, 0], 0xc8, 1),                          // RELADR
+        (&[0x2e, 0x06, 0, 0, 0, 0, 0, 0, 1, 0], 0xca, 1),                          // BYTCHK 11b
+        (&[0xae, 0x20, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0], 0xcd, 1),                    // WRPROTECT
         (&[0x41, 0x10, 0, 0, 0, 0, 0, 0, 1, 0], 0xcc, 1),                          // ANCHOR
         (&[0x41, 0x04, 0, 0, 0, 0, 0, 0, 1, 0], 0xca, 1),                          // PBDATA
         (&[0x41, 0x02, 0, 0, 0, 0, 0, 0, 1, 0], 0xc9, 1),                          // LBDATA
@@ -177,6 +194,11 @@ fn data_phases() {
         (&[0x28, 0, 0, 0, 0, 0, 0, 0, 8, 0], DataPhase::BlocksIn(Blocks(8))),
         (&[0x2a, 0, 0, 0, 0, 0, 0, 0, 8, 0], blocks(8)),
         (&[0x89, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0], blocks(2)),
+        (&[0x2f, 0x00, 0, 0, 0, 0, 0, 0, 8, 0], DataPhase::None),
+        (&[0x2f, 0x02, 0, 0, 0, 0, 0, 0, 8, 0], blocks(8)),
+        (&[0x2f, 0x06, 0, 0, 0, 0, 0, 0, 8, 0], blocks(1)),
+        (&[0x2f, 0x06, 0, 0, 0, 0, 0, 0, 0, 0], blocks(0)),
+        (&[0x2e, 0x00, 0, 0, 0, 0, 0, 0, 8, 0], blocks(8)),
         (&[0x41, 0, 0, 0, 0, 0, 0, 0, 8, 0], blocks(1)),
         (&[0x93, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0], DataPhase::None),
         (&[0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0], DataPhase::ParameterList { len: 24 }),
