@@ -20,7 +20,7 @@ pub use job::{DataOut, Finished, Job, Memory, Task};
 pub use outcome::Outcome;
 
 use crate::block::{ByteRange, Limits};
-use crate::scsi::{Command, Extent, Sense};
+use crate::scsi::{Command, Extent, Sense, mode_select};
 
 /// What a logical unit is made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +89,7 @@ impl LogicalUnit {
     }
 
     /// How many of the data buffer's first bytes `start` wants to see as `params`; fewer if the buffer is
-    /// shorter. UNMAP: its parameter list. WRITE SAME that may unmap: its block, to see whether it is zero.
+    /// shorter. UNMAP, MODE SELECT: the parameter list. WRITE SAME that may unmap: its block, to see whether it is zero.
     pub fn parameters(&self, command: &Command) -> usize {
         provision::parameters(command, self.block_size)
     }
@@ -128,6 +128,7 @@ impl LogicalUnit {
             Command::Read(extent) => access::read(self, extent, transfer),
             Command::Write(extent) => access::write(self, extent, transfer),
             Command::CompareAndWrite(extent) => access::compare_and_write(self, extent, transfer),
+            Command::PreFetch(extent) => access::pre_fetch(self, extent),
             Command::SynchronizeCache(extent) => access::synchronize_cache(self, extent),
             Command::Verify { extent, check } => verify::verify(self, extent, check, transfer),
             Command::WriteAndVerify { extent, check } => {
@@ -145,12 +146,23 @@ impl LogicalUnit {
                 Ok(Step::Reply)
             }
             // The kernel answers for a device that is not set up; one that got here is ready.
-            Command::TestUnitReady | Command::StartUnit => Ok(Step::Done(Outcome::Good)),
+            Command::TestUnitReady | Command::StartUnit | Command::PreventAllowMediumRemoval => {
+                Ok(Step::Done(Outcome::Good))
+            }
+            Command::ModeSelect { long, list } => {
+                // Fewer parameters than the CDB says is what a data buffer shorter than that gives.
+                let list = params.get(..usize::from(list)).ok_or(Sense::PARAMETER_LIST_LENGTH)?;
+                mode_select::check(long, list)?;
+                Ok(Step::Done(Outcome::Good))
+            }
             Command::Inquiry { .. }
             | Command::ModeSense(_)
+            | Command::LogSense { .. }
+            | Command::ReadDefectData { .. }
             | Command::ReadCapacity10
             | Command::ReadCapacity16 { .. }
             | Command::ReportSupportedOperationCodes { .. }
+            | Command::ReportSupportedTaskManagementFunctions { .. }
             | Command::ReportTargetPortGroups { .. } => {
                 inform::reply(self, command, identity, reply)?;
                 Ok(Step::Reply)

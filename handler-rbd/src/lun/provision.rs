@@ -30,7 +30,7 @@ pub(super) struct WriteSame {
 
 pub(super) fn parameters(command: &Command, block_size: u32) -> usize {
     match *command {
-        Command::Unmap { list } => list.into(),
+        Command::Unmap { list } | Command::ModeSelect { list, .. } => list.into(),
         Command::WriteSame { unmap: true, no_data: false, .. } => usize::try_from(block_size).unwrap_or(0),
         _ => 0,
     }

@@ -29,8 +29,28 @@ pub enum Command {
     },
     /// MODE SENSE(6) and (10).
     ModeSense(ModeSense),
-    /// START STOP UNIT with POWER CONDITION = START_VALID and START = 1; all else is refused.
+    /// MODE SELECT(6) and (10).
+    ModeSelect {
+        /// The 10-byte command, whose list has the longer header.
+        long: bool,
+        /// PARAMETER LIST LENGTH.
+        list: u16,
+    },
+    /// LOG SENSE.
+    LogSense {
+        /// PAGE CODE.
+        page: u8,
+        /// SUBPAGE CODE.
+        subpage: u8,
+        /// PARAMETER POINTER.
+        pointer: u16,
+        /// ALLOCATION LENGTH.
+        allocation: u16,
+    },
+    /// START STOP UNIT that asks for what is so: START = 1, or the active power condition. All else is refused.
     StartUnit,
+    /// PREVENT ALLOW MEDIUM REMOVAL, either way: the medium stays.
+    PreventAllowMediumRemoval,
     /// READ CAPACITY(10).
     ReadCapacity10,
     /// READ CAPACITY(16).
@@ -58,6 +78,8 @@ pub enum Command {
         /// BYTCHK: not [`ByteCheck::OneBlock`].
         check: ByteCheck,
     },
+    /// PRE-FETCH(10) and (16); zero blocks mean all to the end.
+    PreFetch(Extent),
     /// SYNCHRONIZE CACHE(10) and (16); zero blocks mean all to the end.
     SynchronizeCache(Extent),
     /// WRITE SAME(10) and (16).
@@ -75,6 +97,22 @@ pub enum Command {
     Unmap {
         /// PARAMETER LIST LENGTH.
         list: u16,
+    },
+    /// READ DEFECT DATA(10) and (12).
+    ReadDefectData {
+        /// The 12-byte command, whose reply has the longer header.
+        long: bool,
+        /// REQ_PLIST, REQ_GLIST and DEFECT LIST FORMAT, as they stand in the CDB.
+        lists_and_format: u8,
+        /// ALLOCATION LENGTH.
+        allocation: u32,
+    },
+    /// REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS.
+    ReportSupportedTaskManagementFunctions {
+        /// REPD: with the extended part.
+        extended: bool,
+        /// ALLOCATION LENGTH.
+        allocation: u32,
     },
     /// REPORT SUPPORTED OPERATION CODES.
     ReportSupportedOperationCodes {
@@ -196,13 +234,20 @@ impl Command {
     /// What the data buffer is for.
     pub fn data(&self) -> DataPhase {
         match *self {
-            Self::TestUnitReady | Self::StartUnit | Self::SynchronizeCache(_) => DataPhase::None,
+            Self::TestUnitReady
+            | Self::StartUnit
+            | Self::PreventAllowMediumRemoval
+            | Self::PreFetch(_)
+            | Self::SynchronizeCache(_) => DataPhase::None,
             Self::RequestSense { allocation, .. } => DataPhase::In { allocation: allocation.into() },
             Self::Inquiry { allocation, .. } => DataPhase::In { allocation: allocation.into() },
             Self::ModeSense(ask) => DataPhase::In { allocation: ask.allocation.into() },
+            Self::LogSense { allocation, .. } => DataPhase::In { allocation: allocation.into() },
             Self::ReadCapacity10 => DataPhase::In { allocation: 8 },
             Self::ReadCapacity16 { allocation }
+            | Self::ReadDefectData { allocation, .. }
             | Self::ReportSupportedOperationCodes { allocation, .. }
+            | Self::ReportSupportedTaskManagementFunctions { allocation, .. }
             | Self::ReportTargetPortGroups { allocation, .. } => DataPhase::In { allocation },
             Self::Read(extent) => DataPhase::BlocksIn(extent.blocks),
             Self::Write(extent) => DataPhase::BlocksOut(extent.blocks),
@@ -218,7 +263,9 @@ impl Command {
             Self::Verify { extent, check: ByteCheck::OneBlock } => {
                 DataPhase::BlocksOut(extent.blocks.min(Blocks(1)))
             }
-            Self::Unmap { list } => DataPhase::ParameterList { len: list.into() },
+            Self::Unmap { list } | Self::ModeSelect { list, .. } => {
+                DataPhase::ParameterList { len: list.into() }
+            }
         }
     }
 }

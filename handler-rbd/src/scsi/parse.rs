@@ -53,15 +53,82 @@ fn mode_sense(cdb: Cdb, long: bool, allocation: u16) -> Command {
 }
 
 pub(super) fn start_stop_unit(cdb: Cdb) -> Parsed {
-    if cdb.byte::<4>() & 0xf0 != 0 {
-        // SBC-3, "START STOP UNIT command": power conditions are not supported.
-        return Err(Sense::invalid_cdb_field(4, Some(7)));
-    }
-    if cdb.byte::<4>() & 0x01 == 0 {
+    // SBC-3, "START STOP UNIT command": POWER CONDITION, and if it is START_VALID also START.
+    match (cdb.byte::<4>() >> 4, cdb.byte::<4>() & 0x01) {
+        (START_VALID, 1) | (ACTIVE, _) => Ok(Command::StartUnit),
         // One initiator must not stop a unit that others use through this or other gateways.
-        return Err(Sense::invalid_cdb_field(4, Some(0)));
+        (START_VALID, _) => Err(Sense::invalid_cdb_field(4, Some(0))),
+        // The other power conditions are not supported.
+        _ => Err(Sense::invalid_cdb_field(4, Some(7))),
     }
-    Ok(Command::StartUnit)
+}
+
+const START_VALID: u8 = 0x0;
+const ACTIVE: u8 = 0x1;
+
+pub(super) fn mode_select_6(cdb: Cdb) -> Parsed {
+    mode_select(cdb, false, cdb.byte::<4>().into())
+}
+
+pub(super) fn mode_select_10(cdb: Cdb) -> Parsed {
+    mode_select(cdb, true, cdb.u16::<7>())
+}
+
+fn mode_select(cdb: Cdb, long: bool, list: u16) -> Parsed {
+    if cdb.byte::<1>() & 0x10 == 0 && list > 0 {
+        // PF = 0: not mode pages but something vendor specific, which there is not.
+        return Err(Sense::invalid_cdb_field(1, Some(4)));
+    }
+    Ok(Command::ModeSelect { long, list })
+}
+
+pub(super) fn log_sense(cdb: Cdb) -> Parsed {
+    // PC chooses between values that a list of pages does not have.
+    Ok(Command::LogSense {
+        page: cdb.byte::<2>() & 0x3f,
+        subpage: cdb.byte::<3>(),
+        pointer: cdb.u16::<5>(),
+        allocation: cdb.u16::<7>(),
+    })
+}
+
+pub(super) fn prevent_allow_medium_removal(_: Cdb) -> Parsed {
+    Ok(Command::PreventAllowMediumRemoval)
+}
+
+pub(super) fn pre_fetch_10(cdb: Cdb) -> Parsed {
+    Ok(Command::PreFetch(extent_10(cdb)))
+}
+
+pub(super) fn pre_fetch_16(cdb: Cdb) -> Parsed {
+    Ok(Command::PreFetch(extent_16(cdb)))
+}
+
+pub(super) fn read_defect_data_10(cdb: Cdb) -> Parsed {
+    read_defect_data(false, cdb.byte::<2>(), 2, cdb.u16::<7>().into())
+}
+
+/// ADDRESS DESCRIPTOR INDEX makes no difference to an empty list.
+pub(super) fn read_defect_data_12(cdb: Cdb) -> Parsed {
+    read_defect_data(true, cdb.byte::<1>(), 1, cdb.u32::<6>())
+}
+
+fn read_defect_data(long: bool, lists_and_format: u8, at: u16, allocation: u32) -> Parsed {
+    if lists_and_format & 0x07 == 0x07 {
+        // DEFECT LIST FORMAT 111b is reserved.
+        return Err(Sense::invalid_cdb_field(at, Some(2)));
+    }
+    Ok(Command::ReadDefectData { long, lists_and_format, allocation })
+}
+
+pub(super) fn report_supported_task_management_functions(cdb: Cdb) -> Parsed {
+    let allocation = cdb.u32::<6>();
+    if allocation < 4 {
+        // SPC-4, the command's clause: fewer than four bytes are an error here.
+        return Err(Sense::invalid_cdb_field(6, Some(7)));
+    }
+    let extended = cdb.byte::<2>() & 0x80 != 0;
+    Ok(Command::ReportSupportedTaskManagementFunctions { extended, allocation })
 }
 
 pub(super) fn read_capacity_10(_: Cdb) -> Parsed {

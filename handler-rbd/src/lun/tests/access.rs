@@ -123,6 +123,15 @@ fn a_miscompare_says_where() {
 }
 
 #[test]
+fn pre_fetch_is_good_where_there_are_blocks() {
+    assert_eq!(run(&cdb_10(0x34, 0x02, 0, 0), 0), End::Good);
+    assert_eq!(run(&cdb_10(0x34, 0x00, 131_071, 1), 0), End::Good);
+    assert_eq!(run(&cdb_16(0x90, 0x00, BLOCKS, 0), 0), End::Good);
+    assert_eq!(run(&cdb_10(0x34, 0x02, 131_071, 2), 0), OUT_OF_RANGE);
+    assert_eq!(run(&cdb_16(0x90, 0x00, u64::MAX, 1), 0), OUT_OF_RANGE);
+}
+
+#[test]
 fn synchronize_cache_flushes() {
     let flush = || End::Ops(vec![(Op::Flush, false)]);
     assert_eq!(run(&cdb_10(0x35, 0, 0, 0), 0), flush());
