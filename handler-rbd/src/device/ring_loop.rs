@@ -344,7 +344,11 @@ impl Served {
             let (lun, job) = (&mut self.lun, &mut active.job);
             active.ending = match guarded(|| lun.resume(job, &finished, &data_out), Step::Done(DEFECT)) {
                 Step::Done(outcome) => Some(outcome),
-                Step::Wait => return self.submit(slot),
+                Step::Wait => {
+                    // After a reset the data buffer may be another command's, and more of it may be needed.
+                    self.ring.check()?;
+                    return self.submit(slot);
+                }
                 Step::Reply | Step::Run(_) => Some(DEFECT), // only ever answers to `start`
             };
         }
