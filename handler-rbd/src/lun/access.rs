@@ -46,9 +46,11 @@ pub(super) fn compare_and_write(
         return Err(Sense::invalid_cdb_field(13, Some(7)));
     }
     let range = unit.locate(extent)?;
-    // The block to compare with, then the block to write.
+    // The block to compare with, then the block to write. A NUMBER OF LOGICAL BLOCKS that does not go with the
+    // data is pointed at, as one that is too large: it has one byte, and libiscsi's suite (1.19) asks for 256
+    // blocks, which makes 0, and expects INVALID FIELD IN CDB. No standard says which it must be.
     if range.len.checked_mul(2) != Some(transfer.bytes()) {
-        return Err(Sense::TRANSFER_LENGTH);
+        return Err(Sense::invalid_cdb_field(13, Some(7)));
     }
     if range.len == 0 {
         return Ok(Step::Done(Outcome::Good));

@@ -84,8 +84,9 @@ fn compare_and_write_takes_one_block_twice() {
     assert_eq!(run(&compare_and_write(9, 255), 0), BAD_FIELD);
     assert_eq!(run(&compare_and_write(BLOCKS, 1), 1024), OUT_OF_RANGE);
     for len in [0, 512, 1023, 1025, 2048] {
-        assert_eq!(run(&compare_and_write(9, 1), len), BAD_LENGTH, "{len}");
+        assert_eq!(run(&compare_and_write(9, 1), len), BAD_FIELD, "{len}");
     }
+    assert_eq!(run(&compare_and_write(9, 0), 512 * 512), BAD_FIELD); // 256 blocks do not fit the field
 }
 
 #[test]
