@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Size of the pretended objects.
-const OBJECT_SIZE: u64 = 4 << 20;
+const OBJECT_SIZE: u64 = 256 << 10;
 
 /// A disk whose content is a `Vec<u8>`.
 pub struct Memory {

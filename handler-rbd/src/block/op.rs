@@ -20,7 +20,7 @@ pub enum Op {
     Flush,
     /// Give the range's space back; it reads as zeros where the granularity allows, else unchanged.
     Discard(ByteRange),
-    /// Make the range read as zeros.
+    /// Make the range read as zeros, and give back what space of it can be.
     WriteZeroes(ByteRange),
     /// Fill the range with copies of the buffer's first `pattern` bytes; `pattern` divides its length.
     WriteSame {

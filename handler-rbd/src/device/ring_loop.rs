@@ -4,7 +4,7 @@ use super::Message;
 use super::identity::{self, Parked, Waiting};
 use crate::block::completions::{Completions, Waker};
 use crate::block::{Backend, BackendError, Buffer, ErrorKind, Request};
-use crate::lun::{Job, LogicalUnit, Outcome, Step, Transfer, UsesRingBuffer};
+use crate::lun::{Finished, Job, LogicalUnit, Memory, Outcome, Step, Task, Transfer};
 use crate::scsi::identity::Identity;
 use crate::scsi::{self, Command, Sense};
 use crossbeam_channel::{Receiver, Sender};
@@ -18,11 +18,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use uio_ring::{Entry, Response, Ring, RingError, Token};
 
-/// Requests at storage at a time, per device. More commands than that stay on the ring, which is what it
-/// is for. The kernel's default queue depth is 128.
-const REQUESTS: usize = 4096;
+/// Commands in progress at a time, per device. More than that stay on the ring, which is what it is for. The
+/// kernel's default queue depth is 128.
+const COMMANDS: usize = 4096;
 /// Most requests that one command has at storage at a time.
 const FAN_OUT: usize = 8;
+/// With so many requests at storage a command gets no second one at a time. Bounds the private buffers too.
+const CROWD: usize = 256;
+/// Requests at storage at a time: the first of each command, and those that were no longer the first.
+const REQUESTS: usize = COMMANDS + CROWD;
 /// The answer to a command that a defect of ours has spoilt.
 const DEFECT: Outcome = Outcome::CheckCondition(Sense::INTERNAL_FAILURE);
 
@@ -51,6 +55,8 @@ struct Active {
     job: Job,
     /// Requests at storage.
     out: usize,
+    /// How it ends once no request of it is at storage any more.
+    ending: Option<Outcome>,
 }
 
 /// A device that is being served, and everything its thread owns.
@@ -164,7 +170,7 @@ impl Served {
             while let Ok(message) = self.inbox.try_recv() {
                 self.receive(message)?;
             }
-            while !self.closed && self.out + FAN_OUT <= REQUESTS {
+            while !self.closed && self.active.len() < COMMANDS {
                 match self.ring.next() {
                     Some(Ok(Entry::Command(command))) => self.begin(command)?,
                     Some(Ok(Entry::Tmr(tmr))) => tracing::debug!(?tmr, "task management function"),
@@ -290,24 +296,22 @@ impl Served {
             Step::Done(outcome) => self.complete(token, &outcome),
             Step::Reply => self.reply(token),
             Step::Run(job) => {
-                let slot = self.active.insert(Active { token: Some(token), job, out: 0 });
+                let slot = self.active.insert(Active { token: Some(token), job, out: 0, ending: None });
                 self.submit(slot)
             }
             Step::Wait => self.complete(token, &DEFECT), // only ever an answer to `resume`
         }
     }
 
-    /// Gives storage everything the job is ready to have done.
+    /// Gives storage what the job is ready to have done, as much of it as there is room for.
     fn submit(&mut self, slot: usize) -> Result<(), RingError> {
         let active = &mut self.active[slot];
-        while let Some((op, UsesRingBuffer(lend))) = active.job.next_op() {
+        while active.out == 0 || (active.out < FAN_OUT && self.out < CROWD) {
+            let Some(Task { op, memory }) = active.job.next_task() else { break };
             let mut request = self.idle.pop().unwrap_or_else(|| Request::new(self.completions.clone()));
             request.slot = slot;
             request.op = op;
-            request.buffer = match active.token.take_if(|_| lend) {
-                Some(token) => Buffer::Ring(token),
-                None => Buffer::None,
-            };
+            request.buffer = lend(memory, &mut active.token);
             active.out += 1;
             self.out += 1;
             self.backend.submit(request);
@@ -325,17 +329,32 @@ impl Served {
         let active = &mut self.active[slot];
         self.out -= 1;
         active.out -= 1;
-        if let Buffer::Ring(token) = std::mem::replace(&mut request.buffer, Buffer::None) {
-            active.token = Some(token);
+        let mut private = Vec::new();
+        match std::mem::replace(&mut request.buffer, Buffer::None) {
+            Buffer::Ring(token) => active.token = Some(token),
+            Buffer::Owned(bytes) => private = bytes,
+            Buffer::None => {}
         }
         let result = std::mem::replace(&mut request.result, Err(BackendError::new(ErrorKind::Io)));
+        let finished = Finished { op: request.op, result, data: &private };
         self.idle.push(request);
-        let (lun, job) = (&mut self.lun, &mut active.job);
-        match guarded(|| lun.resume(job, result), Step::Done(DEFECT)) {
-            Step::Done(outcome) if active.out == 0 => self.end(slot, &outcome),
-            Step::Wait if active.out == 0 => self.submit(slot),
-            Step::Done(_) | Step::Wait => Ok(()),
-            Step::Reply | Step::Run(_) => self.end(slot, &DEFECT), // only ever answers to `start`
+        if active.ending.is_none() {
+            let token = active.token.as_ref();
+            let data_out = |at, to: &mut [u8]| token.map_or(0, |token| token.data().read(at, to));
+            let (lun, job) = (&mut self.lun, &mut active.job);
+            active.ending = match guarded(|| lun.resume(job, &finished, &data_out), Step::Done(DEFECT)) {
+                Step::Done(outcome) => Some(outcome),
+                Step::Wait => {
+                    // After a reset the data buffer may be another command's, and more of it may be needed.
+                    self.ring.check()?;
+                    return self.submit(slot);
+                }
+                Step::Reply | Step::Run(_) => Some(DEFECT), // only ever answers to `start`
+            };
+        }
+        match active.ending {
+            Some(outcome) if active.out == 0 => self.end(slot, &outcome),
+            _ => Ok(()),
         }
     }
 
@@ -435,6 +454,21 @@ impl Served {
         let active = self.active.drain().filter_map(|active| active.token);
         for token in active.chain(self.waiting.fetched().into_iter().map(|parked| parked.token)) {
             self.ring.forget(token);
+        }
+    }
+}
+
+/// The memory a request needs: the command's own, for which it takes the token along, or private memory.
+fn lend(memory: Memory, token: &mut Option<Token>) -> Buffer {
+    match memory {
+        Memory::None => Buffer::None,
+        Memory::Command => token.take().map_or(Buffer::None, Buffer::Ring),
+        Memory::Private(len) => Buffer::Owned(vec![0; len]),
+        Memory::Copy(len) => {
+            let mut bytes = vec![0; len];
+            let there = token.as_ref().map_or(0, |token| token.data().read(0, &mut bytes));
+            bytes.truncate(there); // short, it is refused
+            Buffer::Owned(bytes)
         }
     }
 }

@@ -1,7 +1,10 @@
 //! Commands that only tell something: their replies.
 
 use super::{Identity, LogicalUnit, MAX_UNMAP_DESCRIPTORS};
-use crate::scsi::{Command, DataPhase, Sense, alua, capacity, inquiry, mode, supported, vpd};
+use crate::scsi::{
+    Command, DataPhase, Sense, alua, capacity, defects, inquiry, log_pages, mode, supported, task_management,
+    vpd,
+};
 
 /// MAXIMUM UNMAP LBA COUNT covers this many objects.
 const MAX_UNMAP_OBJECTS: u64 = 4;
@@ -41,6 +44,13 @@ pub(super) fn reply(
             _ => return Err(Sense::invalid_cdb_field(2, Some(7))),
         },
         Command::ModeSense(ask) => mode::sense(&ask, reply)?,
+        Command::LogSense { page, subpage, pointer, .. } => log_pages::sense(page, subpage, pointer, reply)?,
+        Command::ReadDefectData { long, lists_and_format, .. } => {
+            defects::none(long, lists_and_format, reply);
+        }
+        Command::ReportSupportedTaskManagementFunctions { extended, .. } => {
+            task_management::supported(extended, reply);
+        }
         Command::ReadCapacity10 => capacity::capacity_10(unit.blocks, unit.block_size, reply),
         Command::ReadCapacity16 { .. } => capacity::capacity_16(unit.blocks, unit.block_size, reply),
         Command::ReportSupportedOperationCodes { selection, timeouts, .. } => {

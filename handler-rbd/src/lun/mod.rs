@@ -6,17 +6,21 @@
 //! nothing. Knows nothing of the ring or of Ceph.
 
 mod access;
+mod fill;
 mod inform;
 mod job;
 pub mod outcome;
+mod pieces;
 mod provision;
+mod verify;
 
 pub use crate::scsi::identity::{Identity, PortGroup, TargetPort};
-pub use job::{Job, MAX_UNMAP_DESCRIPTORS, UsesRingBuffer};
+pub use fill::MAX_UNMAP_DESCRIPTORS;
+pub use job::{DataOut, Finished, Job, Memory, Task};
 pub use outcome::Outcome;
 
-use crate::block::{BackendError, ByteRange, Limits};
-use crate::scsi::{Command, Extent, Sense};
+use crate::block::{ByteRange, Limits};
+use crate::scsi::{Command, Extent, Sense, mode_select};
 
 /// What a logical unit is made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,9 +51,9 @@ pub enum Step {
     /// It is over with GOOD and the bytes in the reply, which are within the allocation length already. What
     /// of the data buffer they do not fill is stale and must not reach the initiator.
     Reply,
-    /// Start these operations.
+    /// Start the job's tasks.
     Run(Job),
-    /// Only from `resume`: take further operations of the job if it has any, and wait for the others.
+    /// Only from `resume`: take further tasks of the job if it has any, and wait for the others.
     Wait,
 }
 
@@ -85,7 +89,7 @@ impl LogicalUnit {
     }
 
     /// How many of the data buffer's first bytes `start` wants to see as `params`; fewer if the buffer is
-    /// shorter. UNMAP: its parameter list. WRITE SAME that may unmap: its block, to see whether it is zero.
+    /// shorter. UNMAP, MODE SELECT: the parameter list. WRITE SAME that may unmap: its block, to see whether it is zero.
     pub fn parameters(&self, command: &Command) -> usize {
         provision::parameters(command, self.block_size)
     }
@@ -124,7 +128,12 @@ impl LogicalUnit {
             Command::Read(extent) => access::read(self, extent, transfer),
             Command::Write(extent) => access::write(self, extent, transfer),
             Command::CompareAndWrite(extent) => access::compare_and_write(self, extent, transfer),
+            Command::PreFetch(extent) => access::pre_fetch(self, extent),
             Command::SynchronizeCache(extent) => access::synchronize_cache(self, extent),
+            Command::Verify { extent, check } => verify::verify(self, extent, check, transfer),
+            Command::WriteAndVerify { extent, check } => {
+                verify::write_and_verify(self, extent, check, transfer)
+            }
             Command::WriteSame { extent, unmap, no_data, blocks_at } => {
                 let ask = provision::WriteSame { extent, unmap, no_data, blocks_at };
                 provision::write_same(self, &ask, transfer, params)
@@ -137,12 +146,23 @@ impl LogicalUnit {
                 Ok(Step::Reply)
             }
             // The kernel answers for a device that is not set up; one that got here is ready.
-            Command::TestUnitReady | Command::StartUnit => Ok(Step::Done(Outcome::Good)),
+            Command::TestUnitReady | Command::StartUnit | Command::PreventAllowMediumRemoval => {
+                Ok(Step::Done(Outcome::Good))
+            }
+            Command::ModeSelect { long, list } => {
+                // Fewer parameters than the CDB says is what a data buffer shorter than that gives.
+                let list = params.get(..usize::from(list)).ok_or(Sense::PARAMETER_LIST_LENGTH)?;
+                mode_select::check(long, list)?;
+                Ok(Step::Done(Outcome::Good))
+            }
             Command::Inquiry { .. }
             | Command::ModeSense(_)
+            | Command::LogSense { .. }
+            | Command::ReadDefectData { .. }
             | Command::ReadCapacity10
             | Command::ReadCapacity16 { .. }
             | Command::ReportSupportedOperationCodes { .. }
+            | Command::ReportSupportedTaskManagementFunctions { .. }
             | Command::ReportTargetPortGroups { .. } => {
                 inform::reply(self, command, identity, reply)?;
                 Ok(Step::Reply)
@@ -150,9 +170,10 @@ impl LogicalUnit {
         }
     }
 
-    /// Takes the result of one operation of a job: [`Step::Done`] if it was the last, else [`Step::Wait`].
-    pub fn resume(&mut self, job: &mut Job, result: Result<(), BackendError>) -> Step {
-        job.finish(result).map_or(Step::Wait, Step::Done)
+    /// Takes the result of one task of a job: [`Step::Done`] if nothing of the job is left to do or to wait for,
+    /// else [`Step::Wait`]. `data_out` reads the command's data buffer.
+    pub fn resume(&mut self, job: &mut Job, finished: &Finished<'_>, data_out: DataOut<'_>) -> Step {
+        job.finish(finished, data_out).map_or(Step::Wait, Step::Done)
     }
 
     /// The disk has a new size. The next command that may report it does.
@@ -182,6 +203,12 @@ impl LogicalUnit {
             })
         };
         range().ok_or(Sense::LBA_OUT_OF_RANGE)
+    }
+
+    /// So many bytes or a little less, in whole blocks; at least one.
+    fn whole_blocks(&self, bytes: u64) -> u64 {
+        let block = u64::from(self.block_size);
+        (bytes / block).max(1).saturating_mul(block)
     }
 }
 

@@ -1,15 +1,24 @@
 //! UNMAP and WRITE SAME: giving space back, and filling.
 //!
-//! UNMAP is a hint per block: it becomes discards, which storage may round inwards. WRITE SAME is a promise:
-//! afterwards the extent holds the block given, UNMAP bit or not (SBC-3, "WRITE SAME (10) command"). With
-//! UNMAP = 1 space may be given back only if the block is what deallocated blocks read as, zeros; then the
-//! operation is "write zeroes", which gives back what it can and writes the rest. Any other block is written.
+//! What is deallocated here reads as zeros (LBPRZ), and an initiator may rely on that for every block that an
+//! UNMAP names, aligned or not. A discard leaves blocks alone that share an allocation unit with others. So
+//! UNMAP is "write zeroes": it gives back every whole unit too, and zeroes what lies beside.
+//!
+//! WRITE SAME is a promise about content: afterwards the extent holds the block given, UNMAP bit or not (SBC-3,
+//! "WRITE SAME (10) command"). With UNMAP = 1 space may be given back only if the block is what deallocated
+//! blocks read as. Any other block is written.
+//!
+//! One command may be for the whole disk. Storage gets it in pieces of a few objects, so that one command
+//! cannot flood it and other commands come in between.
 
-use super::job::Discards;
+use super::fill::Fill;
 use super::{Job, LogicalUnit, MAX_UNMAP_DESCRIPTORS, Outcome, Step, Transfer};
-use crate::block::Op;
+use crate::block::ByteRange;
 use crate::scsi::unmap::{descriptor_at, descriptors};
 use crate::scsi::{Command, Extent, Sense};
+
+/// Objects to fill with one operation.
+const PIECE_OBJECTS: u64 = 4;
 
 /// What WRITE SAME asks; see [`Command::WriteSame`].
 pub(super) struct WriteSame {
@@ -21,7 +30,7 @@ pub(super) struct WriteSame {
 
 pub(super) fn parameters(command: &Command, block_size: u32) -> usize {
     match *command {
-        Command::Unmap { list } => list.into(),
+        Command::Unmap { list } | Command::ModeSelect { list, .. } => list.into(),
         Command::WriteSame { unmap: true, no_data: false, .. } => usize::try_from(block_size).unwrap_or(0),
         _ => 0,
     }
@@ -41,7 +50,7 @@ pub(super) fn write_same(
     if ask.no_data {
         // With or without UNMAP the extent reads as zeros after this. Whether blocks stay mapped cannot be
         // seen from outside.
-        return Ok(Step::Run(Job::one(Op::WriteZeroes(range))));
+        return Ok(zeroes(unit, range, false));
     }
     if transfer.bytes() != u64::from(unit.block_size) {
         return Err(Sense::TRANSFER_LENGTH);
@@ -52,18 +61,31 @@ pub(super) fn write_same(
             return Err(Sense::INTERNAL_FAILURE);
         }
         if params.iter().all(|&byte| byte == 0) {
-            return Ok(Step::Run(Job::one(Op::WriteZeroes(range))));
+            return Ok(zeroes(unit, range, true));
         }
     }
-    Ok(Step::Run(Job::one(Op::WriteSame { range, pattern: unit.block_size })))
+    let fill = Fill::pattern(range, unit.block_size, piece(unit));
+    Ok(Step::Run(Job::fill(fill, true)))
 }
 
-/// Checks the whole list before it begins: a list with a mistake discards nothing.
+/// An extent that becomes zeros; whether the command brought data for that.
+fn zeroes(unit: &LogicalUnit, range: ByteRange, data_out: bool) -> Step {
+    let mut fill = Fill::zeroes(piece(unit));
+    fill.push(range);
+    Step::Run(Job::fill(fill, data_out))
+}
+
+/// Operations end at multiples of this many bytes.
+fn piece(unit: &LogicalUnit) -> u64 {
+    unit.whole_blocks(unit.limits.object_size.saturating_mul(PIECE_OBJECTS))
+}
+
+/// Checks the whole list before it begins: a list with a mistake unmaps nothing.
 pub(super) fn unmap(unit: &LogicalUnit, list_len: u16, params: &[u8]) -> Result<Step, Sense> {
     // Fewer parameters than the CDB says is what a data buffer shorter than that gives.
     let list = params.get(..usize::from(list_len)).ok_or(Sense::PARAMETER_LIST_LENGTH)?;
     let list = descriptors(list)?;
-    let mut discards = Discards::NONE;
+    let mut fill = Fill::zeroes(piece(unit));
     let mut total: u64 = 0;
     let max_total = u64::from(unit.max_unmap());
     if list.len() > MAX_UNMAP_DESCRIPTORS {
@@ -78,12 +100,12 @@ pub(super) fn unmap(unit: &LogicalUnit, list_len: u16, params: &[u8]) -> Result<
         }
         let range = unit.locate(extent)?;
         // SBC-3, same clause: a descriptor for no blocks is not an error.
-        if range.len > 0 && !discards.push(range) {
+        if range.len > 0 && !fill.push(range) {
             return Err(Sense::INTERNAL_FAILURE);
         }
     }
-    if discards.is_empty() {
+    if fill.is_empty() {
         return Ok(Step::Done(Outcome::Good));
     }
-    Ok(Step::Run(Job::discards(discards)))
+    Ok(Step::Run(Job::fill(fill, true)))
 }

@@ -6,7 +6,7 @@
 use super::cdb::{CDB_MAX, Cdb};
 use super::opcode::lookup;
 use super::sense::Sense;
-use super::{Blocks, Extent, Lba};
+use super::{Blocks, Extent};
 
 /// A decoded command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +29,28 @@ pub enum Command {
     },
     /// MODE SENSE(6) and (10).
     ModeSense(ModeSense),
-    /// START STOP UNIT with POWER CONDITION = START_VALID and START = 1; all else is refused.
+    /// MODE SELECT(6) and (10).
+    ModeSelect {
+        /// The 10-byte command, whose list has the longer header.
+        long: bool,
+        /// PARAMETER LIST LENGTH.
+        list: u16,
+    },
+    /// LOG SENSE.
+    LogSense {
+        /// PAGE CODE.
+        page: u8,
+        /// SUBPAGE CODE.
+        subpage: u8,
+        /// PARAMETER POINTER.
+        pointer: u16,
+        /// ALLOCATION LENGTH.
+        allocation: u16,
+    },
+    /// START STOP UNIT that asks for what is so: START = 1, or the active power condition. All else is refused.
     StartUnit,
+    /// PREVENT ALLOW MEDIUM REMOVAL, either way: the medium stays.
+    PreventAllowMediumRemoval,
     /// READ CAPACITY(10).
     ReadCapacity10,
     /// READ CAPACITY(16).
@@ -44,6 +64,22 @@ pub enum Command {
     Write(Extent),
     /// COMPARE AND WRITE.
     CompareAndWrite(Extent),
+    /// VERIFY(10), (12), (16).
+    Verify {
+        /// What to read.
+        extent: Extent,
+        /// BYTCHK.
+        check: ByteCheck,
+    },
+    /// WRITE AND VERIFY(10), (12), (16).
+    WriteAndVerify {
+        /// Where to.
+        extent: Extent,
+        /// BYTCHK: not [`ByteCheck::OneBlock`].
+        check: ByteCheck,
+    },
+    /// PRE-FETCH(10) and (16); zero blocks mean all to the end.
+    PreFetch(Extent),
     /// SYNCHRONIZE CACHE(10) and (16); zero blocks mean all to the end.
     SynchronizeCache(Extent),
     /// WRITE SAME(10) and (16).
@@ -62,6 +98,22 @@ pub enum Command {
         /// PARAMETER LIST LENGTH.
         list: u16,
     },
+    /// READ DEFECT DATA(10) and (12).
+    ReadDefectData {
+        /// The 12-byte command, whose reply has the longer header.
+        long: bool,
+        /// REQ_PLIST, REQ_GLIST and DEFECT LIST FORMAT, as they stand in the CDB.
+        lists_and_format: u8,
+        /// ALLOCATION LENGTH.
+        allocation: u32,
+    },
+    /// REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS.
+    ReportSupportedTaskManagementFunctions {
+        /// REPD: with the extended part.
+        extended: bool,
+        /// ALLOCATION LENGTH.
+        allocation: u32,
+    },
     /// REPORT SUPPORTED OPERATION CODES.
     ReportSupportedOperationCodes {
         /// Which of them.
@@ -78,6 +130,17 @@ pub enum Command {
         /// ALLOCATION LENGTH.
         allocation: u32,
     },
+}
+
+/// BYTCHK: what blocks that are read back are compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ByteCheck {
+    /// 00b: with nothing, it is enough that they can be read.
+    Medium,
+    /// 01b: with the blocks of the data buffer.
+    Blocks,
+    /// 11b: each with the one block of the data buffer.
+    OneBlock,
 }
 
 /// What MODE SENSE asks.
@@ -171,185 +234,40 @@ impl Command {
     /// What the data buffer is for.
     pub fn data(&self) -> DataPhase {
         match *self {
-            Self::TestUnitReady | Self::StartUnit | Self::SynchronizeCache(_) => DataPhase::None,
+            Self::TestUnitReady
+            | Self::StartUnit
+            | Self::PreventAllowMediumRemoval
+            | Self::PreFetch(_)
+            | Self::SynchronizeCache(_) => DataPhase::None,
             Self::RequestSense { allocation, .. } => DataPhase::In { allocation: allocation.into() },
             Self::Inquiry { allocation, .. } => DataPhase::In { allocation: allocation.into() },
             Self::ModeSense(ask) => DataPhase::In { allocation: ask.allocation.into() },
+            Self::LogSense { allocation, .. } => DataPhase::In { allocation: allocation.into() },
             Self::ReadCapacity10 => DataPhase::In { allocation: 8 },
             Self::ReadCapacity16 { allocation }
+            | Self::ReadDefectData { allocation, .. }
             | Self::ReportSupportedOperationCodes { allocation, .. }
+            | Self::ReportSupportedTaskManagementFunctions { allocation, .. }
             | Self::ReportTargetPortGroups { allocation, .. } => DataPhase::In { allocation },
             Self::Read(extent) => DataPhase::BlocksIn(extent.blocks),
             Self::Write(extent) => DataPhase::BlocksOut(extent.blocks),
             // What to compare with, then what to write.
             Self::CompareAndWrite(extent) => DataPhase::BlocksOut(Blocks(extent.blocks.0.saturating_mul(2))),
-            Self::WriteSame { no_data: true, .. } => DataPhase::None,
+            Self::WriteAndVerify { extent, .. } | Self::Verify { extent, check: ByteCheck::Blocks } => {
+                DataPhase::BlocksOut(extent.blocks)
+            }
+            Self::WriteSame { no_data: true, .. } | Self::Verify { check: ByteCheck::Medium, .. } => {
+                DataPhase::None
+            }
             Self::WriteSame { no_data: false, .. } => DataPhase::BlocksOut(Blocks(1)),
-            Self::Unmap { list } => DataPhase::ParameterList { len: list.into() },
+            Self::Verify { extent, check: ByteCheck::OneBlock } => {
+                DataPhase::BlocksOut(extent.blocks.min(Blocks(1)))
+            }
+            Self::Unmap { list } | Self::ModeSelect { list, .. } => {
+                DataPhase::ParameterList { len: list.into() }
+            }
         }
     }
-}
-
-// One function per row of the opcode table. The row's usage data has been enforced before and bytes past
-// the CDB are zero.
-
-type Parsed = Result<Command, Sense>;
-
-pub(super) fn test_unit_ready(_: Cdb) -> Parsed {
-    Ok(Command::TestUnitReady)
-}
-
-pub(super) fn request_sense(cdb: Cdb) -> Parsed {
-    Ok(Command::RequestSense { descriptor: cdb.byte::<1>() & 0x01 != 0, allocation: cdb.byte::<4>() })
-}
-
-pub(super) fn inquiry(cdb: Cdb) -> Parsed {
-    let allocation = cdb.u16::<3>();
-    match (cdb.byte::<1>() & 0x01 != 0, cdb.byte::<2>()) {
-        (true, page) => Ok(Command::Inquiry { page: Some(page), allocation }),
-        (false, 0) => Ok(Command::Inquiry { page: None, allocation }),
-        // SPC-4, "INQUIRY command": EVPD = 0 with a page code.
-        (false, _) => Err(Sense::invalid_cdb_field(2, Some(7))),
-    }
-}
-
-pub(super) fn mode_sense_6(cdb: Cdb) -> Parsed {
-    Ok(mode_sense(cdb, false, cdb.byte::<4>().into()))
-}
-
-pub(super) fn mode_sense_10(cdb: Cdb) -> Parsed {
-    Ok(mode_sense(cdb, true, cdb.u16::<7>()))
-}
-
-fn mode_sense(cdb: Cdb, long: bool, allocation: u16) -> Command {
-    let control = match cdb.byte::<2>() >> 6 {
-        0 => PageControl::Current,
-        1 => PageControl::Changeable,
-        2 => PageControl::Default,
-        _ => PageControl::Saved,
-    };
-    // DBD and LLBAA make no difference: there are no block descriptors.
-    Command::ModeSense(ModeSense {
-        long,
-        control,
-        page: cdb.byte::<2>() & 0x3f,
-        subpage: cdb.byte::<3>(),
-        allocation,
-    })
-}
-
-pub(super) fn start_stop_unit(cdb: Cdb) -> Parsed {
-    if cdb.byte::<4>() & 0xf0 != 0 {
-        // SBC-3, "START STOP UNIT command": power conditions are not supported.
-        return Err(Sense::invalid_cdb_field(4, Some(7)));
-    }
-    if cdb.byte::<4>() & 0x01 == 0 {
-        // One initiator must not stop a unit that others use through this or other gateways.
-        return Err(Sense::invalid_cdb_field(4, Some(0)));
-    }
-    Ok(Command::StartUnit)
-}
-
-pub(super) fn read_capacity_10(_: Cdb) -> Parsed {
-    Ok(Command::ReadCapacity10)
-}
-
-pub(super) fn read_capacity_16(cdb: Cdb) -> Parsed {
-    Ok(Command::ReadCapacity16 { allocation: cdb.u32::<10>() })
-}
-
-pub(super) fn read_6(cdb: Cdb) -> Parsed {
-    Ok(Command::Read(extent_6(cdb)))
-}
-
-pub(super) fn read_10(cdb: Cdb) -> Parsed {
-    Ok(Command::Read(extent_10(cdb)))
-}
-
-pub(super) fn read_12(cdb: Cdb) -> Parsed {
-    Ok(Command::Read(extent_12(cdb)))
-}
-
-pub(super) fn read_16(cdb: Cdb) -> Parsed {
-    Ok(Command::Read(extent_16(cdb)))
-}
-
-pub(super) fn write_6(cdb: Cdb) -> Parsed {
-    Ok(Command::Write(extent_6(cdb)))
-}
-
-pub(super) fn write_10(cdb: Cdb) -> Parsed {
-    Ok(Command::Write(extent_10(cdb)))
-}
-
-pub(super) fn write_12(cdb: Cdb) -> Parsed {
-    Ok(Command::Write(extent_12(cdb)))
-}
-
-pub(super) fn write_16(cdb: Cdb) -> Parsed {
-    Ok(Command::Write(extent_16(cdb)))
-}
-
-pub(super) fn compare_and_write(cdb: Cdb) -> Parsed {
-    Ok(Command::CompareAndWrite(Extent { lba: Lba(cdb.u64::<2>()), blocks: Blocks(cdb.byte::<13>().into()) }))
-}
-
-pub(super) fn synchronize_cache_10(cdb: Cdb) -> Parsed {
-    Ok(Command::SynchronizeCache(extent_10(cdb)))
-}
-
-pub(super) fn synchronize_cache_16(cdb: Cdb) -> Parsed {
-    Ok(Command::SynchronizeCache(extent_16(cdb)))
-}
-
-pub(super) fn write_same_10(cdb: Cdb) -> Parsed {
-    let unmap = cdb.byte::<1>() & 0x08 != 0;
-    Ok(Command::WriteSame { extent: extent_10(cdb), unmap, no_data: false, blocks_at: 7 })
-}
-
-pub(super) fn write_same_16(cdb: Cdb) -> Parsed {
-    let (unmap, no_data) = (cdb.byte::<1>() & 0x08 != 0, cdb.byte::<1>() & 0x01 != 0);
-    Ok(Command::WriteSame { extent: extent_16(cdb), unmap, no_data, blocks_at: 10 })
-}
-
-pub(super) fn unmap(cdb: Cdb) -> Parsed {
-    Ok(Command::Unmap { list: cdb.u16::<7>() })
-}
-
-pub(super) fn report_target_port_groups(cdb: Cdb) -> Parsed {
-    Ok(Command::ReportTargetPortGroups { extended: cdb.byte::<1>() & 0x20 != 0, allocation: cdb.u32::<6>() })
-}
-
-pub(super) fn report_supported_operation_codes(cdb: Cdb) -> Parsed {
-    let (opcode, action) = (cdb.byte::<3>(), cdb.u16::<4>());
-    let selection = match cdb.byte::<2>() & 0x07 {
-        0 => Selection::All,
-        1 => Selection::Opcode(opcode),
-        2 => Selection::ServiceAction(opcode, action),
-        3 => Selection::Either(opcode, action),
-        _ => return Err(Sense::invalid_cdb_field(2, Some(2))),
-    };
-    let (timeouts, allocation) = (cdb.byte::<2>() & 0x80 != 0, cdb.u32::<6>());
-    Ok(Command::ReportSupportedOperationCodes { selection, timeouts, allocation })
-}
-
-fn extent_6(cdb: Cdb) -> Extent {
-    let lba = u32::from_be_bytes([0, cdb.byte::<1>() & 0x1f, cdb.byte::<2>(), cdb.byte::<3>()]);
-    // SBC-3, "READ (6) command": zero means 256 blocks, here and in WRITE (6) and nowhere else.
-    let blocks = if cdb.byte::<4>() == 0 { 256 } else { cdb.byte::<4>().into() };
-    Extent { lba: Lba(lba.into()), blocks: Blocks(blocks) }
-}
-
-fn extent_10(cdb: Cdb) -> Extent {
-    Extent { lba: Lba(cdb.u32::<2>().into()), blocks: Blocks(cdb.u16::<7>().into()) }
-}
-
-fn extent_12(cdb: Cdb) -> Extent {
-    Extent { lba: Lba(cdb.u32::<2>().into()), blocks: Blocks(cdb.u32::<6>().into()) }
-}
-
-fn extent_16(cdb: Cdb) -> Extent {
-    Extent { lba: Lba(cdb.u64::<2>()), blocks: Blocks(cdb.u32::<10>().into()) }
 }
 
 #[cfg(test)]

@@ -7,12 +7,17 @@ pub mod alua;
 pub mod capacity;
 mod cdb;
 pub mod command;
+pub mod defects;
 pub mod identity;
 pub mod inquiry;
+pub mod log_pages;
 pub mod mode;
+pub mod mode_select;
 pub mod opcode;
+mod parse;
 pub mod sense;
 pub mod supported;
+pub mod task_management;
 pub mod unmap;
 pub mod vpd;
 

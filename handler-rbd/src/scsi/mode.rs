@@ -21,7 +21,7 @@ const CONTROL: [u8; 12] = [
     0x00, 0x00,
 ];
 
-const PAGES: [&[u8]; 3] = [&RECOVERY, &CACHING, &CONTROL];
+pub(super) const PAGES: [&[u8]; 3] = [&RECOVERY, &CACHING, &CONTROL];
 
 /// PAGE CODE for all pages.
 const ALL_PAGES: u8 = 0x3f;
@@ -32,8 +32,8 @@ const ALL_SUBPAGES: u8 = 0xff;
 /// DEVICE-SPECIFIC PARAMETER (SBC-3, "Mode parameter header"): DPOFUA, and not WP.
 const DEVICE_SPECIFIC: u8 = 0x10;
 
-const SHORT_HEADER: usize = 4;
-const LONG_HEADER: usize = 8;
+pub(super) const SHORT_HEADER: usize = 4;
+pub(super) const LONG_HEADER: usize = 8;
 
 // MODE DATA LENGTH does not count itself; all pages behind the short header must fit in one byte.
 const _: () = assert!(SHORT_HEADER - 1 + RECOVERY.len() + CACHING.len() + CONTROL.len() <= 0xff);

@@ -99,11 +99,11 @@ impl Sense {
         Self { key: Key::IllegalRequest, code: Code(0x26, 0x00), detail }
     }
 
-    /// MISCOMPARE DURING VERIFY OPERATION at this byte of the compared data (SBC-3, "COMPARE AND WRITE
-    /// command").
-    pub fn miscompare(offset: u64) -> Self {
-        // INFORMATION has four bytes here; an offset that does not fit leaves VALID at 0.
-        let detail = u32::try_from(offset).map_or(Detail::None, Detail::Information);
+    /// MISCOMPARE DURING VERIFY OPERATION, and where. INFORMATION is a byte of the compared data for COMPARE AND
+    /// WRITE (SBC-3, "COMPARE AND WRITE command"), otherwise an LBA (SBC-3, "Error reporting").
+    pub fn miscompare(information: u64) -> Self {
+        // INFORMATION has four bytes here; what does not fit leaves VALID at 0.
+        let detail = u32::try_from(information).map_or(Detail::None, Detail::Information);
         Self { key: Key::Miscompare, code: Code(0x1d, 0x00), detail }
     }
 

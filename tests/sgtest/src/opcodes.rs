@@ -15,11 +15,10 @@ const LIMIT: Duration = Duration::from_secs(2);
 
 /// What may be answered otherwise than INVALID COMMAND OPERATION CODE, by the requirement, not by the program.
 const SUPPORTED: &[u8] = &[
-    0x00, 0x03, 0x08, 0x0A, 0x12, 0x1A, 0x1B, 0x25, 0x28, 0x2A, 0x35, 0x41, 0x42, 0x5A, 0x88, 0x89, 0x8A,
-    0x91, 0x93, 0x9E, 0xA3, 0xA8, 0xAA,
+    0x00, 0x03, 0x08, 0x0A, 0x12, 0x15, 0x1A, 0x1B, 0x1E, 0x25, 0x28, 0x2A, 0x2E, 0x2F, 0x34, 0x35, 0x37,
+    0x41, 0x42, 0x4D, 0x55, 0x5A, 0x88, 0x89, 0x8A, 0x8E, 0x8F, 0x90, 0x91, 0x93, 0x9E, 0xA3, 0xA8, 0xAA,
+    0xAE, 0xAF, 0xB7,
 ];
-/// MODE SELECT: known or unknown, both are right.
-const EITHER: &[u8] = &[0x15, 0x55];
 /// REPORT LUNS, PERSISTENT RESERVE IN and OUT, RESERVE and RELEASE: the kernel's own.
 const KERNEL: &[u8] = &[0xA0, 0x5E, 0x5F, 0x16, 0x17, 0x56, 0x57];
 
@@ -73,8 +72,7 @@ fn judge(opcode: u8, reply: &Reply) -> Verdict {
     match opcode {
         // Service action 00h of these two is none that anybody asked for: unknown operation, or invalid field.
         0x9E | 0xA3 if invalid_opcode.is_ok() => Ok(()),
-        _ if EITHER.contains(&opcode) && invalid_opcode.is_ok() => Ok(()),
-        _ if SUPPORTED.contains(&opcode) || KERNEL.contains(&opcode) || EITHER.contains(&opcode) => {
+        _ if SUPPORTED.contains(&opcode) || KERNEL.contains(&opcode) => {
             if accepted {
                 Ok(())
             } else {

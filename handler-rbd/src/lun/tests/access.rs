@@ -84,8 +84,9 @@ fn compare_and_write_takes_one_block_twice() {
     assert_eq!(run(&compare_and_write(9, 255), 0), BAD_FIELD);
     assert_eq!(run(&compare_and_write(BLOCKS, 1), 1024), OUT_OF_RANGE);
     for len in [0, 512, 1023, 1025, 2048] {
-        assert_eq!(run(&compare_and_write(9, 1), len), BAD_LENGTH, "{len}");
+        assert_eq!(run(&compare_and_write(9, 1), len), BAD_FIELD, "{len}");
     }
+    assert_eq!(run(&compare_and_write(9, 0), 512 * 512), BAD_FIELD); // 256 blocks do not fit the field
 }
 
 #[test]
@@ -114,12 +115,21 @@ fn a_miscompare_says_where() {
     let command = decode(&compare_and_write(9, 1)).unwrap();
     let step = unit.start(&command, &Transfer { len: 1024 }, None, &[], &mut Vec::new());
     let Step::Run(mut job) = step else { panic!("{step:?}") };
-    assert!(job.next_op().is_some());
-    let error = BackendError { kind: ErrorKind::Miscompare { offset: 300 }, errno: 84 };
-    let Step::Done(outcome) = unit.resume(&mut job, Err(error)) else { panic!() };
+    let op = job.next_task().unwrap().op;
+    let step = resume(&mut unit, &mut job, op, Err(ErrorKind::Miscompare { offset: 300 }));
+    let Step::Done(outcome) = step else { panic!("{step:?}") };
     let sense = outcome.sense().unwrap();
     assert_eq!(sense[..14], [0xf0, 0, 0x0e, 0, 0, 0x01, 0x2c, 0x0a, 0, 0, 0, 0, 0x1d, 0x00]);
     assert_eq!(sense[14..], [0; 82]);
+}
+
+#[test]
+fn pre_fetch_is_good_where_there_are_blocks() {
+    assert_eq!(run(&cdb_10(0x34, 0x02, 0, 0), 0), End::Good);
+    assert_eq!(run(&cdb_10(0x34, 0x00, 131_071, 1), 0), End::Good);
+    assert_eq!(run(&cdb_16(0x90, 0x00, BLOCKS, 0), 0), End::Good);
+    assert_eq!(run(&cdb_10(0x34, 0x02, 131_071, 2), 0), OUT_OF_RANGE);
+    assert_eq!(run(&cdb_16(0x90, 0x00, u64::MAX, 1), 0), OUT_OF_RANGE);
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn replies_end_with_the_allocation_length() {
     assert_eq!(reply(&[0x1a, 0, 0x3f, 0, 4, 0]), [0x2f, 0, 0x10, 0]);
     assert_eq!(reply(&[0x1a, 0, 0x3f, 0, 1, 0]), [0x2f]);
     assert_eq!(reply(&[0x03, 0, 0, 0, 3, 0]), [0x70, 0, 0]);
-    assert_eq!(reply(&[0xa3, 0x0c, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0]), [0, 0, 0, 192]);
+    assert_eq!(reply(&[0xa3, 0x0c, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0]), [0, 0, 1, 0x38]);
     assert_eq!(reply(&[0xa3, 0x0a, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0]), [0, 0, 0, 12]);
 }
 
@@ -139,4 +139,28 @@ fn every_command_that_decodes_can_be_started() {
             let _ = run(&cdb, 512);
         }
     }
+}
+
+#[test]
+fn what_there_is_not() {
+    assert_eq!(reply(&cdb_10(0x4d, 0, 0, 64)), [0, 0, 0, 1, 0]);
+    assert_eq!(reply(&cdb_10(0x37, 0, 0x1800_0000, 64)), [0, 0x18, 0, 0]);
+    assert_eq!(reply(&[0xb7, 0x10, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0]), [0, 0x10, 0, 0, 0]);
+    assert_eq!(reply(&[0xa3, 0x0d, 0, 0, 0, 0, 0, 0, 0, 64, 0, 0]), [0x88, 0, 0, 0]);
+    assert_eq!(run(&[0x1e, 0, 0, 0, 1, 0], 0), End::Good);
+}
+
+#[test]
+fn mode_select_changes_nothing() {
+    let caching = [0, 0, 0, 0, 0x08, 0x12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let select = [0x15, 0x10, 0, 0, 24, 0];
+    assert_eq!(run_on(&mut unit(), &select, &caching), End::Good);
+    assert_eq!(run_on(&mut unit(), &[0x15, 0x10, 0, 0, 0, 0], &[]), End::Good);
+    assert_eq!(run_on(&mut unit(), &select, &caching[..23]), BAD_LIST_LENGTH);
+    let mut cached = caching;
+    cached[6] = 0x04; // WCE
+    assert_eq!(run_on(&mut unit(), &select, &cached), BAD_LIST);
+    let long = [&[0; 8], &caching[4..]].concat();
+    assert_eq!(run_on(&mut unit(), &cdb_10(0x55, 0x10, 0, 28), &long), End::Good);
+    assert_eq!(run_on(&mut unit(), &cdb_10(0x55, 0x10, 0, 7), &long), BAD_LIST_LENGTH);
 }

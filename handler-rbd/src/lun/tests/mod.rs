@@ -3,9 +3,10 @@
 mod access;
 mod inform;
 mod provision;
+mod verify;
 
 use super::*;
-use crate::block::{ErrorKind, Op};
+use crate::block::{BackendError, ErrorKind, Op};
 use crate::scsi::decode;
 
 /// 64 MiB in blocks of 512 bytes, objects of 4 MiB, discards of 64 KiB: the disk that tcmu-runner was asked about.
@@ -54,7 +55,7 @@ enum End {
     Check(u8, u8, u8),
     Status(u8),
     Reply(Vec<u8>),
-    /// Operations and whether each uses the ring buffer.
+    /// Operations and whether each has a buffer.
     Ops(Vec<(Op, bool)>),
 }
 
@@ -80,10 +81,18 @@ fn run_on(unit: &mut LogicalUnit, cdb: &[u8], buffer: &[u8]) -> End {
         Step::Done(outcome) => end_of(outcome),
         Step::Reply => End::Reply(reply),
         Step::Run(mut job) => End::Ops(
-            std::iter::from_fn(|| job.next_op()).map(|(op, UsesRingBuffer(uses))| (op, uses)).collect(),
+            std::iter::from_fn(|| job.next_task())
+                .map(|task| (task.op, task.memory != Memory::None))
+                .collect(),
         ),
         Step::Wait => panic!("start never waits"),
     }
+}
+
+/// Reports the result of a task whose command has no data.
+fn resume(unit: &mut LogicalUnit, job: &mut Job, op: Op, result: Result<(), ErrorKind>) -> Step {
+    let result = result.map_err(BackendError::new);
+    unit.resume(job, &Finished { op, result, data: &[] }, &|_, _| 0)
 }
 
 /// Runs a CDB on a new unit with a zeroed buffer of `len` bytes.
@@ -132,14 +141,14 @@ fn results_become_outcomes() {
         let command = decode(&cdb_10(opcode, 0, 0, 1)).unwrap();
         let step = unit.start(&command, &transfer, None, &[], &mut reply);
         let Step::Run(mut job) = step else { panic!("{step:?}") };
-        assert!(job.next_op().is_some());
-        let Step::Done(outcome) = unit.resume(&mut job, Err(BackendError::new(kind))) else { panic!() };
+        let op = job.next_task().unwrap().op;
+        let Step::Done(outcome) = resume(&mut unit, &mut job, op, Err(kind)) else { panic!() };
         assert_eq!(end_of(outcome), end);
     }
 }
 
 #[test]
-fn an_unmap_waits_for_all_its_discards() {
+fn an_unmap_waits_for_all_its_extents() {
     // an error in any of them is the command's.
     let mut unit = unit();
     let mut list = vec![0, 38, 0, 32, 0, 0, 0, 0];
@@ -154,9 +163,9 @@ fn an_unmap_waits_for_all_its_discards() {
         let command = decode(&[0x42, 0, 0, 0, 0, 0, 0, 0, 40, 0]).unwrap();
         let step = unit.start(&command, &Transfer { len: 40 }, None, &list, &mut Vec::new());
         let Step::Run(mut job) = step else { panic!("{step:?}") };
-        while job.next_op().is_some() {}
-        assert!(matches!(unit.resume(&mut job, first.map_err(BackendError::new)), Step::Wait));
-        let step = unit.resume(&mut job, second.map_err(BackendError::new));
+        let ops = [(); 2].map(|()| job.next_task().unwrap().op);
+        assert!(matches!(resume(&mut unit, &mut job, ops[0], first), Step::Wait));
+        let step = resume(&mut unit, &mut job, ops[1], second);
         let Step::Done(outcome) = step else { panic!("{step:?}") };
         assert_eq!(end_of(outcome), end);
     }

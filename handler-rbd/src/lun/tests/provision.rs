@@ -28,19 +28,19 @@ fn unmap(extents: &[(u64, u32)]) -> End {
     unmap_with(list.len(), &list)
 }
 
-fn discards(extents: &[(u64, u64)]) -> End {
-    End::Ops(extents.iter().map(|&(lba, blocks)| (Op::Discard(range(lba, blocks)), false)).collect())
+fn zeroes(extents: &[(u64, u64)]) -> End {
+    End::Ops(extents.iter().map(|&(lba, blocks)| (Op::WriteZeroes(range(lba, blocks)), false)).collect())
 }
 
 #[test]
-fn unmap_becomes_one_discard_for_each_descriptor() {
-    assert_eq!(unmap(&[(128, 256)]), discards(&[(128, 256)]));
+fn unmap_zeroes_each_extent() {
+    assert_eq!(unmap(&[(128, 256)]), zeroes(&[(128, 256)]));
     assert_eq!(
         unmap(&[(0, 1), (2, 1), (4, 1), (BLOCKS - 1, 1)]),
-        discards(&[(0, 1), (2, 1), (4, 1), (BLOCKS - 1, 1)])
+        zeroes(&[(0, 1), (2, 1), (4, 1), (BLOCKS - 1, 1)])
     );
-    assert_eq!(unmap(&[(0, 32_768)]), discards(&[(0, 32_768)])); // four objects
-    assert_eq!(unmap(&[(0, 0), (7, 1), (9, 0)]), discards(&[(7, 1)]));
+    assert_eq!(unmap(&[(0, 32_768)]), zeroes(&[(0, 32_768)])); // four objects
+    assert_eq!(unmap(&[(0, 0), (7, 1), (9, 0)]), zeroes(&[(7, 1)]));
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn unmap_of_nothing_is_good() {
 }
 
 #[test]
-fn a_list_with_a_mistake_anywhere_discards_nothing() {
+fn a_list_with_a_mistake_anywhere_unmaps_nothing() {
     assert_eq!(unmap(&[(0, 8), (BLOCKS, 1)]), OUT_OF_RANGE);
     assert_eq!(unmap(&[(0, 8), (u64::MAX, 2)]), OUT_OF_RANGE);
     assert_eq!(unmap(&[(0, 8), (BLOCKS + 1, 0)]), OUT_OF_RANGE);
@@ -71,7 +71,7 @@ fn the_list_must_be_all_there() {
     assert_eq!(unmap_with(23, &whole), BAD_LIST); // descriptor beyond the list
     let mut more = whole.clone();
     more.extend_from_slice(&[0xff; 100]);
-    assert_eq!(unmap_with(24, &more), discards(&[(0, 8)])); // more data than the CDB says
+    assert_eq!(unmap_with(24, &more), zeroes(&[(0, 8)])); // more data than the CDB says
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn unmap_limits_follow_the_image() {
     let limits = Limits { object_size: 65_536, ..geometry().limits };
     let mut unit = LogicalUnit::new(Geometry { limits, ..geometry() });
     let cdb = cdb_10(0x42, 0, 0, 24);
-    assert_eq!(run_on(&mut unit, &cdb, &list(&[(0, 512)])), discards(&[(0, 512)]));
+    assert_eq!(run_on(&mut unit, &cdb, &list(&[(0, 512)])), zeroes(&[(0, 512)]));
     assert_eq!(run_on(&mut unit, &cdb, &list(&[(0, 513)])), BAD_LIST);
 }
 
@@ -94,12 +94,15 @@ fn write_same(lba: u64, blocks: u64) -> End {
 #[test]
 fn write_same_repeats_its_block() {
     assert_eq!(run(&cdb_10(0x41, 0, 8, 16), 512), write_same(8, 16));
-    assert_eq!(run(&cdb_16(0x93, 0, 8, 131_064), 512), write_same(8, 131_064));
+    // Four objects at a time: 32768 blocks.
+    let same = |lba, blocks| (Op::WriteSame { range: range(lba, blocks), pattern: 512 }, true);
+    let pieces = vec![same(8, 32_760), same(32_768, 32_768), same(65_536, 32_768), same(98_304, 8)];
+    assert_eq!(run(&cdb_16(0x93, 0, 8, 98_304), 512), End::Ops(pieces));
 }
 
 #[test]
 fn write_same_unmaps_only_zeros() {
-    let zeroes = || one(Op::WriteZeroes(range(8, 16)), false);
+    let zeros = || one(Op::WriteZeroes(range(8, 16)), false);
     // only a block of zeros may be what deallocated blocks read as.
     for position in [0, 1, 255, 511] {
         let mut block = [0; 512];
@@ -107,11 +110,11 @@ fn write_same_unmaps_only_zeros() {
         assert_eq!(run_on(&mut unit(), &cdb_16(0x93, 0x08, 8, 16), &block), write_same(8, 16));
         assert_eq!(run_on(&mut unit(), &cdb_10(0x41, 0x08, 8, 16), &block), write_same(8, 16));
     }
-    assert_eq!(run(&cdb_16(0x93, 0x08, 8, 16), 512), zeroes());
-    assert_eq!(run(&cdb_10(0x41, 0x08, 8, 16), 512), zeroes());
+    assert_eq!(run(&cdb_16(0x93, 0x08, 8, 16), 512), zeros());
+    assert_eq!(run(&cdb_10(0x41, 0x08, 8, 16), 512), zeros());
     // NDOB: there is no block.
-    assert_eq!(run(&cdb_16(0x93, 0x09, 8, 16), 0), zeroes());
-    assert_eq!(run(&cdb_16(0x93, 0x01, 8, 16), 0), zeroes());
+    assert_eq!(run(&cdb_16(0x93, 0x09, 8, 16), 0), zeros());
+    assert_eq!(run(&cdb_16(0x93, 0x01, 8, 16), 0), zeros());
 }
 
 #[test]
@@ -149,22 +152,28 @@ fn only_these_commands_want_their_data_first() {
 
 proptest! {
     #[test]
-    fn any_list_discards_on_the_disk_or_not_at_all(list in prop::collection::vec(any::<u8>(), 0..100)) {
+    fn any_list_unmaps_on_the_disk_or_not_at_all(list in prop::collection::vec(any::<u8>(), 0..100)) {
         if let End::Ops(ops) = unmap_with(list.len(), &list) {
-            prop_assert!(ops.len() <= 4);
+            prop_assert!(ops.len() <= 4 * 2); // none is longer than a piece
             for (op, uses_ring) in ops {
                 prop_assert!(!uses_ring);
-                let Op::Discard(range) = op else { panic!("{op:?}") };
+                let Op::WriteZeroes(range) = op else { panic!("{op:?}") };
                 prop_assert!(range.offset + range.len <= 67_108_864);
             }
         }
     }
 
     #[test]
-    fn small_extents_are_discarded_as_asked(
+    fn small_extents_are_unmapped_as_asked(
         extents in prop::collection::vec((0..BLOCKS - 8192, 1..8192_u32), 1..=4),
     ) {
-        let expected: Vec<_> = extents.iter().map(|&(lba, blocks)| (lba, u64::from(blocks))).collect();
-        prop_assert_eq!(unmap(&extents), discards(&expected));
+        // Cut where an operation ends: at multiples of four objects.
+        let cut = |&(lba, blocks): &(u64, u32)| {
+            let (end, border) = (lba + u64::from(blocks), lba.next_multiple_of(32_768).max(1));
+            let border = if border == lba { lba + 32_768 } else { border };
+            if border < end { vec![(lba, border - lba), (border, end - border)] } else { vec![(lba, end - lba)] }
+        };
+        let expected: Vec<_> = extents.iter().flat_map(cut).collect();
+        prop_assert_eq!(unmap(&extents), zeroes(&expected));
     }
 }

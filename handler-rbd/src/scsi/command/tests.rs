@@ -1,6 +1,7 @@
 //! CDBs in, commands or sense out. The numbers are the standards', not this program's constants.
 
 use super::*;
+use crate::scsi::Lba;
 use proptest::prelude::*;
 
 /// Decodes as the device does: from a longer buffer, with rubbish behind the CDB.
@@ -54,11 +55,23 @@ fn other_medium_access() {
         no_data,
         blocks_at,
     };
+    let verify = |lba, blocks, check| Command::Verify { extent: extent(lba, blocks), check };
+    let write_and_verify =
+        |lba, blocks, check| Command::WriteAndVerify { extent: extent(lba, blocks), check };
     #[rustfmt::skip]
     let table: &[(&[u8], Command)] = &[
         (&[0x89, 0x08, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 1, 0, 0], Command::CompareAndWrite(extent(9, 1))),
+        (&[0x34, 0x02, 0, 0, 0, 9, 0x1f, 0, 2, 0], Command::PreFetch(extent(9, 2))),
+        (&[0x90, 0x00, 0, 0, 0, 0, 0, 0, 0, 9, 0, 1, 0, 2, 0x1f, 0], Command::PreFetch(extent(9, 0x1_0002))),
         (&[0x35, 0x06, 0, 0, 0, 9, 0, 0, 2, 0], Command::SynchronizeCache(extent(9, 2))),
         (&[0x91, 0x02, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0], Command::SynchronizeCache(extent(9, 0))),
+        (&[0x2f, 0x10, 0, 0, 0, 9, 0x1f, 0, 2, 0], verify(9, 2, ByteCheck::Medium)),
+        (&[0x2f, 0x02, 0, 0, 0, 9, 0, 0, 2, 0], verify(9, 2, ByteCheck::Blocks)),
+        (&[0xaf, 0x06, 0, 0, 0, 9, 0, 1, 0, 2, 0x1f, 0], verify(9, 0x1_0002, ByteCheck::OneBlock)),
+        (&[0x8f, 0x02, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0x1f, 0], verify(0x0102_0304_0506_0708, 0x090a_0b0c, ByteCheck::Blocks)),
+        (&[0x2e, 0x12, 0, 0, 0, 9, 0x1f, 0, 2, 0], write_and_verify(9, 2, ByteCheck::Blocks)),
+        (&[0xae, 0x00, 0, 0, 0, 9, 0, 0, 0, 2, 0x1f, 0], write_and_verify(9, 2, ByteCheck::Medium)),
+        (&[0x8e, 0x02, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 2, 0x1f, 0], write_and_verify(9, 2, ByteCheck::Blocks)),
         (&[0x41, 0x08, 0, 0, 0, 9, 0, 0, 2, 0], write_same(9, 2, true, false, 7)),
         (&[0x41, 0x00, 0, 0, 0, 9, 0, 0, 0, 0], write_same(9, 0, false, false, 7)),
         (&[0x93, 0x09, 0, 0, 0, 0, 0, 0, 0, 9, 0xff, 0xff, 0xff, 0xff, 0, 0], write_same(9, 0xffff_ffff, true, true, 10)),
@@ -94,6 +107,19 @@ fn questions() {
         (&[0x5a, 0, 0xc1, 0, 0, 0, 0, 1, 2, 0], mode(true, PageControl::Saved, 1, 0, 0x0102)),
         (&[0x1b, 0x01, 0, 0, 0x01, 0], Command::StartUnit),
         (&[0x1b, 0x00, 0, 0, 0x05, 0], Command::StartUnit), // NO_FLUSH
+        (&[0x1b, 0x01, 0, 0, 0x10, 0], Command::StartUnit), // ACTIVE, which it is
+        (&[0x1b, 0x00, 0, 0, 0x11, 0], Command::StartUnit),
+        (&[0x1e, 0, 0, 0, 0, 0], Command::PreventAllowMediumRemoval),
+        (&[0x1e, 0, 0, 0, 1, 0], Command::PreventAllowMediumRemoval),
+        (&[0x15, 0x10, 0, 0, 24, 0], Command::ModeSelect { long: false, list: 24 }),
+        (&[0x15, 0x00, 0, 0, 0, 0], Command::ModeSelect { long: false, list: 0 }),
+        (&[0x55, 0x10, 0, 0, 0, 0, 0, 1, 2, 0], Command::ModeSelect { long: true, list: 0x0102 }),
+        (&[0x4d, 0, 0x40, 0xff, 0, 0, 7, 1, 2, 0], Command::LogSense { page: 0, subpage: 0xff, pointer: 7, allocation: 0x0102 }),
+        (&[0x4d, 0, 0x0c, 0, 0, 0, 0, 0, 4, 0], Command::LogSense { page: 0x0c, subpage: 0, pointer: 0, allocation: 4 }),
+        (&[0x37, 0, 0x1d, 0, 0, 0, 0, 1, 2, 0], Command::ReadDefectData { long: false, lists_and_format: 0x1d, allocation: 0x0102 }),
+        (&[0xb7, 0x08, 1, 2, 3, 4, 1, 2, 3, 4, 0, 0], Command::ReadDefectData { long: true, lists_and_format: 0x08, allocation: 0x0102_0304 }),
+        (&[0xa3, 0x0d, 0x80, 0, 0, 0, 0, 0, 0, 16, 0, 0], Command::ReportSupportedTaskManagementFunctions { extended: true, allocation: 16 }),
+        (&[0xa3, 0x0d, 0x00, 0, 0, 0, 0, 0, 0, 4, 0, 0], Command::ReportSupportedTaskManagementFunctions { extended: false, allocation: 4 }),
         (&[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0], Command::ReadCapacity10),
         (&[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0], Command::ReadCapacity16 { allocation: 32 }),
         (&[0xa3, 0x0a, 0, 0, 0, 0, 1, 2, 3, 4, 0, 0], Command::ReportTargetPortGroups { extended: false, allocation: 0x0102_0304 }),
@@ -111,7 +137,7 @@ fn questions() {
 #[test]
 fn unknown_opcodes_are_named_as_such() {
     // 60h to 7Eh and C0h to FFh have no CDB length and yet get an answer.
-    for opcode in [0x01, 0x04, 0x15, 0x2f, 0x60, 0x7e, 0x7f, 0x83, 0xa0, 0xc0, 0xff] {
+    for opcode in [0x01, 0x04, 0x2c, 0x4c, 0x60, 0x7e, 0x7f, 0x83, 0xa0, 0xc0, 0xff] {
         assert_eq!(sense_of(&[opcode, 0, 0, 0, 0, 0]), (5, 0x20, 0, 0, 0), "{opcode:02x}");
     }
     assert_eq!(decode(&[]), Err(Sense::INVALID_OPCODE));
@@ -127,6 +153,12 @@ fn fields_that_are_not_understood_are_pointed_at() {
         (&[0x8a, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0], 0xcd, 1),
         (&[0x89, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0], 0xcd, 1),
         (&[0x89, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0], 0xc8, 11),          // reserved
+        (&[0x2f, 0x20, 0, 0, 0, 0, 0, 0, 1, 0], 0xcd, 1),                          // VRPROTECT
+        (&[0x8f, 0xe0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0], 0xcf, 1),
+        (&[0x2f, 0x04, 0, 0, 0, 0, 0, 0, 1, 0], 0xca, 1),                          // BYTCHK 10b
+        (&[0x2f, 0x01, 0, 0, 0, 0, 0, 0, 1, 0], 0xc8, 1),                          // RELADR
+        (&[0x2e, 0x06, 0, 0, 0, 0, 0, 0, 1, 0], 0xca, 1),                          // BYTCHK 11b
+        (&[0xae, 0x20, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0], 0xcd, 1),                    // WRPROTECT
         (&[0x41, 0x10, 0, 0, 0, 0, 0, 0, 1, 0], 0xcc, 1),                          // ANCHOR
         (&[0x41, 0x04, 0, 0, 0, 0, 0, 0, 1, 0], 0xca, 1),                          // PBDATA
         (&[0x41, 0x02, 0, 0, 0, 0, 0, 0, 1, 0], 0xc9, 1),                          // LBDATA
@@ -145,6 +177,17 @@ fn fields_that_are_not_understood_are_pointed_at() {
         (&[0x1b, 0, 0, 0, 0x00, 0], 0xc8, 4),                                      // STOP
         (&[0x1b, 0, 0, 0, 0x21, 0], 0xcf, 4),                                      // IDLE
         (&[0x1b, 0, 0, 0, 0x03, 0], 0xc9, 4),                                      // LOEJ
+        (&[0x1b, 0, 0, 0, 0xb1, 0], 0xcf, 4),                                      // FORCE_STANDBY_0
+        (&[0x1b, 0, 0, 1, 0x10, 0], 0xc8, 3),                                      // POWER CONDITION MODIFIER
+        (&[0x1e, 0, 0, 0, 0x02, 0], 0xc9, 4),                                      // obsolete
+        (&[0x15, 0x00, 0, 0, 24, 0], 0xcc, 1),                                     // PF = 0
+        (&[0x15, 0x11, 0, 0, 24, 0], 0xc8, 1),                                     // SP
+        (&[0x55, 0x11, 0, 0, 0, 0, 0, 0, 24, 0], 0xc8, 1),
+        (&[0x4d, 0x01, 0, 0, 0, 0, 0, 0, 4, 0], 0xc8, 1),                          // SP
+        (&[0x37, 0, 0x1f, 0, 0, 0, 0, 0, 4, 0], 0xca, 2),                          // DEFECT LIST FORMAT 111b
+        (&[0xb7, 0x07, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0], 0xca, 1),
+        (&[0xa3, 0x0d, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0], 0xcf, 6),                    // fewer than four bytes
+        (&[0x34, 0x01, 0, 0, 0, 0, 0, 0, 1, 0], 0xc8, 1),                          // RELADR
         (&[0x00, 0, 0, 0, 0, 0x04], 0xca, 5),                                      // NACA
         (&[0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0x01], 0xc8, 9),                          // LINK
     ];
@@ -177,8 +220,19 @@ fn data_phases() {
         (&[0x28, 0, 0, 0, 0, 0, 0, 0, 8, 0], DataPhase::BlocksIn(Blocks(8))),
         (&[0x2a, 0, 0, 0, 0, 0, 0, 0, 8, 0], blocks(8)),
         (&[0x89, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0], blocks(2)),
+        (&[0x2f, 0x00, 0, 0, 0, 0, 0, 0, 8, 0], DataPhase::None),
+        (&[0x2f, 0x02, 0, 0, 0, 0, 0, 0, 8, 0], blocks(8)),
+        (&[0x2f, 0x06, 0, 0, 0, 0, 0, 0, 8, 0], blocks(1)),
+        (&[0x2f, 0x06, 0, 0, 0, 0, 0, 0, 0, 0], blocks(0)),
+        (&[0x2e, 0x00, 0, 0, 0, 0, 0, 0, 8, 0], blocks(8)),
         (&[0x41, 0, 0, 0, 0, 0, 0, 0, 8, 0], blocks(1)),
         (&[0x93, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0], DataPhase::None),
+        (&[0x1e, 0, 0, 0, 0, 0], DataPhase::None),
+        (&[0x34, 0, 0, 0, 0, 0, 0, 0, 8, 0], DataPhase::None),
+        (&[0x4d, 0, 0, 0, 0, 0, 0, 1, 0, 0], DataPhase::In { allocation: 256 }),
+        (&[0x37, 0, 0, 0, 0, 0, 0, 1, 0, 0], DataPhase::In { allocation: 256 }),
+        (&[0xa3, 0x0d, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0], DataPhase::In { allocation: 256 }),
+        (&[0x15, 0x10, 0, 0, 24, 0], DataPhase::ParameterList { len: 24 }),
         (&[0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0], DataPhase::ParameterList { len: 24 }),
     ];
     for (cdb, phase) in table {
