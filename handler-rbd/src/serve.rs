@@ -37,7 +37,7 @@ pub fn serve(options: &Serve) -> anyhow::Result<()> {
     let _service = match Service::start() {
         Ok(service) => Some(service),
         Err(error) => {
-            tracing::info!("serving without D-Bus, so targetcli will not list user:rbd: {}", Chain(&error));
+            tracing::warn!("serving without D-Bus, so targetcli will not list user:rbd: {}", Chain(&error));
             None
         }
     };

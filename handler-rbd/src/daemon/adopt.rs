@@ -78,6 +78,9 @@ impl Daemon {
         let backstore = Backstore::new(&self.settings.sys, device);
         backstore.block(true)?;
         let storage = Storage::open(&self.settings, &self.records, device)?;
+        if !claim.is_wanted() {
+            return Ok(()); // removed meanwhile: its directory must not be looked at
+        }
         let shape = Shape::read(&backstore)?;
         storage.check_size(device, shape.size, SizeRule::AtLeast)?;
         if !claim.attach() {

@@ -233,16 +233,27 @@ impl Daemon {
 
 /// The administrator has changed `dev_size`: right if the image has as much.
 fn resize(device: &DeviceName, handle: &Handle, size: u64) -> Result<(), Errno> {
+    let refused = |reason: std::fmt::Arguments<'_>| {
+        tracing::error!(%device, "dev_size={size} refused: {reason}");
+        Err(Errno::EINVAL)
+    };
     let image = handle.image_size().map_err(|error| {
         tracing::error!(%device, "cannot look at the image's size: {error}");
         Errno::EIO
     })?;
+    let (now, block) = (handle.size(), u64::from(handle.block_size()));
+    if size < now {
+        // Whoever uses the LUN would lose what lies behind, and is not asked.
+        return refused(format_args!("it is {now} now, and a device in use is not shrunk; create it anew"));
+    }
+    if !size.is_multiple_of(block) {
+        return refused(format_args!("it is no multiple of the block size, {block}"));
+    }
     if image < size {
-        tracing::error!(%device, "dev_size={size} refused: the image has {image} bytes, run 'rbd resize' first");
-        return Err(Errno::EINVAL);
+        return refused(format_args!("the image has {image} bytes, run 'rbd resize' first"));
     }
     tracing::info!(%device, size, "resized");
-    handle.send(Message::Resize(size));
+    handle.resize(size);
     Ok(())
 }
 

@@ -27,6 +27,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::convert::Infallible;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ pub struct Handle {
     waker: Arc<Waker>,
     /// Weak: the device's thread decides when the image closes.
     image: Weak<dyn Backend>,
+    size: AtomicU64,
+    block_size: u32,
     /// Closed, never sent on, when the thread has ended.
     ended: Receiver<Infallible>,
 }
@@ -60,6 +63,7 @@ impl Handle {
         ended: impl FnOnce(&Exit) + Send + 'static,
     ) -> std::io::Result<Self> {
         let (inbox, waker, image) = served.address();
+        let (size, block_size) = served.geometry();
         let (alive, has_ended) = crossbeam_channel::bounded(0);
         std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             let _alive = alive;
@@ -67,13 +71,29 @@ impl Handle {
             let exit = catch_unwind(AssertUnwindSafe(|| served.run()));
             ended(&exit.unwrap_or_else(|_| Exit::Failed("its thread panicked".into())));
         })?;
-        Ok(Self { inbox, waker, image, ended: has_ended })
+        Ok(Self { inbox, waker, image, size: AtomicU64::new(size), block_size, ended: has_ended })
     }
 
     /// Sends a message; one to a device that has ended is void.
     pub fn send(&self, message: Message) {
         let _ = self.inbox.send(message);
         self.waker.wake();
+    }
+
+    /// The device's size in bytes.
+    pub fn size(&self) -> u64 {
+        self.size.load(Ordering::Relaxed)
+    }
+
+    /// Length of a logical block in bytes.
+    pub fn block_size(&self) -> u32 {
+        self.block_size
+    }
+
+    /// Gives the device another size, in bytes; its initiators are told.
+    pub fn resize(&self, size: u64) {
+        self.size.store(size, Ordering::Relaxed);
+        self.send(Message::Resize(size));
     }
 
     /// The image's size, looked at anew, in bytes. May block.

@@ -133,6 +133,11 @@ impl Served {
         (self.sender.clone(), self.waker.clone(), Arc::downgrade(&self.backend))
     }
 
+    /// Size of the disk and of its blocks, in bytes.
+    pub(super) fn geometry(&self) -> (u64, u32) {
+        (self.lun.size(), self.lun.block_size())
+    }
+
     /// Serves the device until it is stopped, removed or broken. On return no storage operation is under
     /// way, so backend and mapping may be closed.
     pub fn run(mut self) -> Exit {

@@ -83,6 +83,16 @@ impl LogicalUnit {
         }
     }
 
+    /// Its size in bytes.
+    pub fn size(&self) -> u64 {
+        self.blocks * u64::from(self.block_size)
+    }
+
+    /// Length of a block in bytes.
+    pub fn block_size(&self) -> u32 {
+        self.block_size
+    }
+
     /// Whether `start` needs an identity for this command.
     pub fn needs_identity(command: &Command) -> bool {
         inform::needs_identity(command)
