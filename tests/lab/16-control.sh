@@ -48,7 +48,7 @@ matches "targetcli shows the format" 'RBD config string is of the form' "$output
 matches "targetcli lists user:rbd" 'user:rbd' "$output"
 is "targetcli lists no other user: handler of ours" 0 "$(grep -c 'user:HandlerManager1' <<<"$output")"
 
-# Netlink: a subtype that is nobody's is refused at once, not left waiting in the kernel (contracts 6B, 10).
+# Netlink: a subtype that is nobody's is refused at once, not left waiting in the kernel .
 output=$(gw 30 <<'END'
 start=$EPOCHREALTIME
 python3 - <<'PY' 2>&1 | tail -n 1
@@ -72,6 +72,24 @@ matches "netlink replies are on" 'supported 1' "$output"
 matches "RECONFIG of the same size" 'same size accepted' "$output"
 [[ ${DAEMON##*/} == tcmu-runner ]] || matches "RECONFIG of a size that the image has not" 'has not is refused' "$output"
 matches "RECONFIG of the configuration" 'another image is refused' "$output"
+if [[ ${DAEMON##*/} != tcmu-runner ]]; then
+  ok "the image grows" ceph rbd resize --no-progress --size 96M rbd/control
+  output=$(gw <<'END'
+d=$(lun_path c) disk=$(loop_export c)
+refused() { (echo "$1" >"$d/attrib/dev_size") 2>/dev/null || echo "$1 refused, still $(cat "$d/attrib/dev_size")"; }
+refused $((32 * 1048576)); refused $((80 * 1048576 + 1)); refused 0
+echo $((96 * 1048576)) >"$d/attrib/dev_size" && sg_raw -r 32 "$disk" 0 0 0 0 0 0 2>&1 | grep -i 'capacity data has changed'
+sg_readcap --long "$disk" | grep 'Device size'
+dd if=/dev/zero of="$disk" bs=1M seek=95 count=1 oflag=direct status=none 2>&1 || (echo 1 >"/sys/block/${disk##*/}/device/rescan"; dd if=/dev/zero of="$disk" bs=1M seek=95 count=1 oflag=direct status=none) && echo "written behind the old end"
+END
+)
+  matches "a shrink is refused" '33554432 refused, still 67108864' "$output"
+  matches "half a block is refused" '83886081 refused, still 67108864' "$output"
+  matches "a size of zero is refused" $'(^|\n)0 refused, still 67108864' "$output"
+  matches "growth is told, once" '[Cc]apacity data has changed' "$output"
+  matches "and is there" 'Device size: 100663296' "$output"
+  matches "and can be written" 'written behind the old end' "$output"
+fi
 silent "no task waits in the kernel" <<<d_tasks
 ok "nothing left, daemon stopped" gw <<<clean
 no_watcher control
