@@ -205,8 +205,13 @@ impl Daemon {
     fn remove(&self, dir: &Path, before_the_answer: impl FnOnce()) -> Event {
         let directory = dir.to_owned();
         let remove = administrator(move || fs::remove_dir(directory));
-        let (event, responder) = self.next();
-        assert_eq!(event.kind, EventKind::Removed);
+        // A command that was interrupted by a recovery may have left its event behind.
+        let (event, responder) = loop {
+            let next = self.next();
+            if next.0.kind == EventKind::Removed {
+                break next;
+            }
+        };
         before_the_answer();
         assert!(responder.done(Ok(())));
         remove.join().unwrap().unwrap();
