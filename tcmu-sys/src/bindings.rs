@@ -83,12 +83,24 @@ pub struct tcmu_mailbox {
 const _: () = {
     ["Size of tcmu_mailbox"][::core::mem::size_of::<tcmu_mailbox>() - 128usize];
     ["Alignment of tcmu_mailbox"][::core::mem::align_of::<tcmu_mailbox>() - 64usize];
-    ["Offset of field: tcmu_mailbox::version"][::core::mem::offset_of!(tcmu_mailbox, version) - 0usize];
-    ["Offset of field: tcmu_mailbox::flags"][::core::mem::offset_of!(tcmu_mailbox, flags) - 2usize];
-    ["Offset of field: tcmu_mailbox::cmdr_off"][::core::mem::offset_of!(tcmu_mailbox, cmdr_off) - 4usize];
-    ["Offset of field: tcmu_mailbox::cmdr_size"][::core::mem::offset_of!(tcmu_mailbox, cmdr_size) - 8usize];
-    ["Offset of field: tcmu_mailbox::cmd_head"][::core::mem::offset_of!(tcmu_mailbox, cmd_head) - 12usize];
-    ["Offset of field: tcmu_mailbox::cmd_tail"][::core::mem::offset_of!(tcmu_mailbox, cmd_tail) - 64usize];
+    [
+        "Offset of field: tcmu_mailbox::version",
+    ][::core::mem::offset_of!(tcmu_mailbox, version) - 0usize];
+    [
+        "Offset of field: tcmu_mailbox::flags",
+    ][::core::mem::offset_of!(tcmu_mailbox, flags) - 2usize];
+    [
+        "Offset of field: tcmu_mailbox::cmdr_off",
+    ][::core::mem::offset_of!(tcmu_mailbox, cmdr_off) - 4usize];
+    [
+        "Offset of field: tcmu_mailbox::cmdr_size",
+    ][::core::mem::offset_of!(tcmu_mailbox, cmdr_size) - 8usize];
+    [
+        "Offset of field: tcmu_mailbox::cmd_head",
+    ][::core::mem::offset_of!(tcmu_mailbox, cmd_head) - 12usize];
+    [
+        "Offset of field: tcmu_mailbox::cmd_tail",
+    ][::core::mem::offset_of!(tcmu_mailbox, cmd_tail) - 64usize];
 };
 pub const TCMU_OP_PAD: tcmu_opcode = 0;
 pub const TCMU_OP_CMD: tcmu_opcode = 1;
@@ -104,16 +116,24 @@ pub struct tcmu_cmd_entry_hdr {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of tcmu_cmd_entry_hdr"][::core::mem::size_of::<tcmu_cmd_entry_hdr>() - 8usize];
-    ["Alignment of tcmu_cmd_entry_hdr"][::core::mem::align_of::<tcmu_cmd_entry_hdr>() - 4usize];
-    ["Offset of field: tcmu_cmd_entry_hdr::len_op"]
-        [::core::mem::offset_of!(tcmu_cmd_entry_hdr, len_op) - 0usize];
-    ["Offset of field: tcmu_cmd_entry_hdr::cmd_id"]
-        [::core::mem::offset_of!(tcmu_cmd_entry_hdr, cmd_id) - 4usize];
-    ["Offset of field: tcmu_cmd_entry_hdr::kflags"]
-        [::core::mem::offset_of!(tcmu_cmd_entry_hdr, kflags) - 6usize];
-    ["Offset of field: tcmu_cmd_entry_hdr::uflags"]
-        [::core::mem::offset_of!(tcmu_cmd_entry_hdr, uflags) - 7usize];
+    [
+        "Size of tcmu_cmd_entry_hdr",
+    ][::core::mem::size_of::<tcmu_cmd_entry_hdr>() - 8usize];
+    [
+        "Alignment of tcmu_cmd_entry_hdr",
+    ][::core::mem::align_of::<tcmu_cmd_entry_hdr>() - 4usize];
+    [
+        "Offset of field: tcmu_cmd_entry_hdr::len_op",
+    ][::core::mem::offset_of!(tcmu_cmd_entry_hdr, len_op) - 0usize];
+    [
+        "Offset of field: tcmu_cmd_entry_hdr::cmd_id",
+    ][::core::mem::offset_of!(tcmu_cmd_entry_hdr, cmd_id) - 4usize];
+    [
+        "Offset of field: tcmu_cmd_entry_hdr::kflags",
+    ][::core::mem::offset_of!(tcmu_cmd_entry_hdr, kflags) - 6usize];
+    [
+        "Offset of field: tcmu_cmd_entry_hdr::uflags",
+    ][::core::mem::offset_of!(tcmu_cmd_entry_hdr, uflags) - 7usize];
 };
 #[repr(C)]
 pub struct tcmu_cmd_entry {
@@ -137,24 +157,40 @@ pub struct tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_1 {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_1"]
-        [::core::mem::size_of::<tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_1>() - 40usize];
-    ["Alignment of tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_1"]
-        [::core::mem::align_of::<tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_1>() - 8usize];
-    ["Offset of field: tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_1::iov_cnt"]
-        [::core::mem::offset_of!(tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_1, iov_cnt) - 0usize];
-    ["Offset of field: tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_1::iov_bidi_cnt"]
-        [::core::mem::offset_of!(tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_1, iov_bidi_cnt) - 4usize];
-    ["Offset of field: tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_1::iov_dif_cnt"]
-        [::core::mem::offset_of!(tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_1, iov_dif_cnt) - 8usize];
-    ["Offset of field: tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_1::cdb_off"]
-        [::core::mem::offset_of!(tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_1, cdb_off) - 16usize];
-    ["Offset of field: tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_1::__pad1"]
-        [::core::mem::offset_of!(tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_1, __pad1) - 24usize];
-    ["Offset of field: tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_1::__pad2"]
-        [::core::mem::offset_of!(tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_1, __pad2) - 32usize];
-    ["Offset of field: tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_1::iov"]
-        [::core::mem::offset_of!(tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_1, iov) - 40usize];
+    [
+        "Size of tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_1",
+    ][::core::mem::size_of::<tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_1>() - 40usize];
+    [
+        "Alignment of tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_1",
+    ][::core::mem::align_of::<tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_1>() - 8usize];
+    [
+        "Offset of field: tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_1::iov_cnt",
+    ][::core::mem::offset_of!(tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_1, iov_cnt)
+        - 0usize];
+    [
+        "Offset of field: tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_1::iov_bidi_cnt",
+    ][::core::mem::offset_of!(tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_1, iov_bidi_cnt)
+        - 4usize];
+    [
+        "Offset of field: tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_1::iov_dif_cnt",
+    ][::core::mem::offset_of!(tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_1, iov_dif_cnt)
+        - 8usize];
+    [
+        "Offset of field: tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_1::cdb_off",
+    ][::core::mem::offset_of!(tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_1, cdb_off)
+        - 16usize];
+    [
+        "Offset of field: tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_1::__pad1",
+    ][::core::mem::offset_of!(tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_1, __pad1)
+        - 24usize];
+    [
+        "Offset of field: tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_1::__pad2",
+    ][::core::mem::offset_of!(tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_1, __pad2)
+        - 32usize];
+    [
+        "Offset of field: tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_1::iov",
+    ][::core::mem::offset_of!(tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_1, iov)
+        - 40usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
@@ -167,37 +203,55 @@ pub struct tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_2 {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_2"]
-        [::core::mem::size_of::<tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_2>() - 104usize];
-    ["Alignment of tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_2"]
-        [::core::mem::align_of::<tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_2>() - 4usize];
-    ["Offset of field: tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_2::scsi_status"]
-        [::core::mem::offset_of!(tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_2, scsi_status) - 0usize];
-    ["Offset of field: tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_2::__pad1"]
-        [::core::mem::offset_of!(tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_2, __pad1) - 1usize];
-    ["Offset of field: tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_2::__pad2"]
-        [::core::mem::offset_of!(tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_2, __pad2) - 2usize];
-    ["Offset of field: tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_2::read_len"]
-        [::core::mem::offset_of!(tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_2, read_len) - 4usize];
-    ["Offset of field: tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_2::sense_buffer"]
-        [::core::mem::offset_of!(tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_2, sense_buffer) - 8usize];
+    [
+        "Size of tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_2",
+    ][::core::mem::size_of::<tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_2>() - 104usize];
+    [
+        "Alignment of tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_2",
+    ][::core::mem::align_of::<tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_2>() - 4usize];
+    [
+        "Offset of field: tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_2::scsi_status",
+    ][::core::mem::offset_of!(tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_2, scsi_status)
+        - 0usize];
+    [
+        "Offset of field: tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_2::__pad1",
+    ][::core::mem::offset_of!(tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_2, __pad1)
+        - 1usize];
+    [
+        "Offset of field: tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_2::__pad2",
+    ][::core::mem::offset_of!(tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_2, __pad2)
+        - 2usize];
+    [
+        "Offset of field: tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_2::read_len",
+    ][::core::mem::offset_of!(tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_2, read_len)
+        - 4usize];
+    [
+        "Offset of field: tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_2::sense_buffer",
+    ][::core::mem::offset_of!(tcmu_cmd_entry__bindgen_ty_1__bindgen_ty_2, sense_buffer)
+        - 8usize];
 };
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of tcmu_cmd_entry__bindgen_ty_1"]
-        [::core::mem::size_of::<tcmu_cmd_entry__bindgen_ty_1>() - 104usize];
-    ["Alignment of tcmu_cmd_entry__bindgen_ty_1"]
-        [::core::mem::align_of::<tcmu_cmd_entry__bindgen_ty_1>() - 8usize];
-    ["Offset of field: tcmu_cmd_entry__bindgen_ty_1::req"]
-        [::core::mem::offset_of!(tcmu_cmd_entry__bindgen_ty_1, req) - 0usize];
-    ["Offset of field: tcmu_cmd_entry__bindgen_ty_1::rsp"]
-        [::core::mem::offset_of!(tcmu_cmd_entry__bindgen_ty_1, rsp) - 0usize];
+    [
+        "Size of tcmu_cmd_entry__bindgen_ty_1",
+    ][::core::mem::size_of::<tcmu_cmd_entry__bindgen_ty_1>() - 104usize];
+    [
+        "Alignment of tcmu_cmd_entry__bindgen_ty_1",
+    ][::core::mem::align_of::<tcmu_cmd_entry__bindgen_ty_1>() - 8usize];
+    [
+        "Offset of field: tcmu_cmd_entry__bindgen_ty_1::req",
+    ][::core::mem::offset_of!(tcmu_cmd_entry__bindgen_ty_1, req) - 0usize];
+    [
+        "Offset of field: tcmu_cmd_entry__bindgen_ty_1::rsp",
+    ][::core::mem::offset_of!(tcmu_cmd_entry__bindgen_ty_1, rsp) - 0usize];
 };
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
     ["Size of tcmu_cmd_entry"][::core::mem::size_of::<tcmu_cmd_entry>() - 112usize];
     ["Alignment of tcmu_cmd_entry"][::core::mem::align_of::<tcmu_cmd_entry>() - 8usize];
-    ["Offset of field: tcmu_cmd_entry::hdr"][::core::mem::offset_of!(tcmu_cmd_entry, hdr) - 0usize];
+    [
+        "Offset of field: tcmu_cmd_entry::hdr",
+    ][::core::mem::offset_of!(tcmu_cmd_entry, hdr) - 0usize];
 };
 #[repr(C)]
 #[derive(Debug)]
@@ -215,14 +269,30 @@ pub struct tcmu_tmr_entry {
 const _: () = {
     ["Size of tcmu_tmr_entry"][::core::mem::size_of::<tcmu_tmr_entry>() - 32usize];
     ["Alignment of tcmu_tmr_entry"][::core::mem::align_of::<tcmu_tmr_entry>() - 8usize];
-    ["Offset of field: tcmu_tmr_entry::hdr"][::core::mem::offset_of!(tcmu_tmr_entry, hdr) - 0usize];
-    ["Offset of field: tcmu_tmr_entry::tmr_type"][::core::mem::offset_of!(tcmu_tmr_entry, tmr_type) - 8usize];
-    ["Offset of field: tcmu_tmr_entry::__pad1"][::core::mem::offset_of!(tcmu_tmr_entry, __pad1) - 9usize];
-    ["Offset of field: tcmu_tmr_entry::__pad2"][::core::mem::offset_of!(tcmu_tmr_entry, __pad2) - 10usize];
-    ["Offset of field: tcmu_tmr_entry::cmd_cnt"][::core::mem::offset_of!(tcmu_tmr_entry, cmd_cnt) - 12usize];
-    ["Offset of field: tcmu_tmr_entry::__pad3"][::core::mem::offset_of!(tcmu_tmr_entry, __pad3) - 16usize];
-    ["Offset of field: tcmu_tmr_entry::__pad4"][::core::mem::offset_of!(tcmu_tmr_entry, __pad4) - 24usize];
-    ["Offset of field: tcmu_tmr_entry::cmd_ids"][::core::mem::offset_of!(tcmu_tmr_entry, cmd_ids) - 32usize];
+    [
+        "Offset of field: tcmu_tmr_entry::hdr",
+    ][::core::mem::offset_of!(tcmu_tmr_entry, hdr) - 0usize];
+    [
+        "Offset of field: tcmu_tmr_entry::tmr_type",
+    ][::core::mem::offset_of!(tcmu_tmr_entry, tmr_type) - 8usize];
+    [
+        "Offset of field: tcmu_tmr_entry::__pad1",
+    ][::core::mem::offset_of!(tcmu_tmr_entry, __pad1) - 9usize];
+    [
+        "Offset of field: tcmu_tmr_entry::__pad2",
+    ][::core::mem::offset_of!(tcmu_tmr_entry, __pad2) - 10usize];
+    [
+        "Offset of field: tcmu_tmr_entry::cmd_cnt",
+    ][::core::mem::offset_of!(tcmu_tmr_entry, cmd_cnt) - 12usize];
+    [
+        "Offset of field: tcmu_tmr_entry::__pad3",
+    ][::core::mem::offset_of!(tcmu_tmr_entry, __pad3) - 16usize];
+    [
+        "Offset of field: tcmu_tmr_entry::__pad4",
+    ][::core::mem::offset_of!(tcmu_tmr_entry, __pad4) - 24usize];
+    [
+        "Offset of field: tcmu_tmr_entry::cmd_ids",
+    ][::core::mem::offset_of!(tcmu_tmr_entry, cmd_ids) - 32usize];
 };
 pub const TCMU_CMD_UNSPEC: tcmu_genl_cmd = 0;
 pub const TCMU_CMD_ADDED_DEVICE: tcmu_genl_cmd = 1;

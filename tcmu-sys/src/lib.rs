@@ -11,6 +11,7 @@
 
 #[allow(missing_docs, missing_debug_implementations, non_camel_case_types, unreachable_pub, unsafe_code)]
 #[allow(clippy::all, clippy::pedantic, clippy::restriction)]
+#[rustfmt::skip]
 pub mod bindings;
 
 pub mod genl;
