@@ -9,15 +9,20 @@ use crate::kernel::netlink_thread::NetlinkThread;
 use crate::lock_file::LockFile;
 use crate::log::{self, Chain, LogFile};
 use crate::records::Records;
-use crate::service::dbus::Service;
+use crate::service::dbus::Bus;
+use crate::service::keeper::Keeper;
 use anyhow::Context;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::sync::Arc;
+use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 /// Log file in the log directory: the incumbent's name, which logrotate and operators know.
 const LOG_FILE: &str = "tcmu-runner.log";
+
+/// How often the name on the bus is looked at, and tried for if it is not ours.
+const BUS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Runs the daemon until it is told to stop.
 pub fn serve(options: &Serve) -> anyhow::Result<()> {
@@ -34,13 +39,11 @@ pub fn serve(options: &Serve) -> anyhow::Result<()> {
     module.load()?;
 
     // First of all the name, so that targetcli finds an answer whatever the images do.
-    let _service = match Service::start() {
-        Ok(service) => Some(service),
-        Err(error) => {
-            tracing::warn!("serving without D-Bus, so targetcli will not list user:rbd: {}", Chain(&error));
-            None
-        }
-    };
+    let _service = Keeper::start(Bus::System, BUS_INTERVAL, |why| {
+        let why = why.map_or("the bus is gone".to_owned(), |error| Chain(error).to_string());
+        tracing::warn!("serving without D-Bus until it is there, so targetcli does not list user:rbd: {why}");
+    })
+    .context("cannot start the D-Bus thread")?;
     let records = Records::load(&options.run_dir).with_context(|| {
         format!("cannot read in {} which clients are to be fenced (--run-dir)", options.run_dir.display())
     })?;

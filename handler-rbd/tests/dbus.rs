@@ -4,11 +4,13 @@
 #![allow(clippy::unwrap_used)]
 
 use handler_rbd::service::dbus::{Bus, DbusError, Service};
+use handler_rbd::service::keeper::Keeper;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 const NAME: &str = "org.kernel.TCMUService1";
@@ -18,16 +20,25 @@ const MANAGER: &str = "/org/kernel/TCMUService1/HandlerManager1";
 
 /// A dbus-daemon that lives as long as the test.
 struct PrivateBus {
-    daemon: Child,
+    #[allow(dead_code, reason = "ends with the test")]
+    daemon: Ended,
     address: String,
-    _directory: tempfile::TempDir,
+    _directory: Option<tempfile::TempDir>,
 }
+
+/// A process that is ended by its pid.
+struct Ended(Child);
 
 impl PrivateBus {
     fn start(policy: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let config = directory.path().join("bus.conf");
-        fs::write(&config, bus_config(directory.path(), policy)).unwrap();
+        let bus = Self::start_in(directory.path(), policy);
+        PrivateBus { _directory: Some(directory), ..bus }
+    }
+
+    fn start_in(directory: &Path, policy: &str) -> Self {
+        let config = directory.join("bus.conf");
+        fs::write(&config, bus_config(directory, policy)).unwrap();
         let mut daemon = Command::new("dbus-daemon")
             .arg("--config-file")
             .arg(&config)
@@ -37,7 +48,7 @@ impl PrivateBus {
             .expect("dbus-daemon is installed (package dbus)");
         let mut address = String::new();
         BufReader::new(daemon.stdout.take().unwrap()).read_line(&mut address).unwrap();
-        PrivateBus { daemon, address: address.trim().to_owned(), _directory: directory }
+        PrivateBus { daemon: Ended(daemon), address: address.trim().to_owned(), _directory: None }
     }
 
     fn bus(&self) -> Bus {
@@ -60,10 +71,10 @@ impl PrivateBus {
     }
 }
 
-impl Drop for PrivateBus {
+impl Drop for Ended {
     fn drop(&mut self) {
-        self.daemon.kill().unwrap();
-        self.daemon.wait().unwrap();
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
     }
 }
 
@@ -247,4 +258,28 @@ fn a_missing_bus_is_an_error_at_once() {
     assert!(matches!(error, DbusError::Connect { .. }), "{error}");
     assert!(error.to_string().contains("unix:path=/nonexistent/socket"), "{error}");
     assert!(start.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn the_name_is_taken_when_the_bus_comes_and_when_it_comes_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("socket");
+    let at = Bus::Address(format!("unix:path={}", socket.display()));
+    let (tell, heard) = mpsc::channel();
+    let lost = move |why: Option<&DbusError>| tell.send(why.is_some()).unwrap();
+    let _keeper = Keeper::start(at, Duration::from_millis(50), lost).unwrap();
+    assert_eq!(heard.try_recv(), Ok(true), "there is no bus yet");
+    for _ in 0..2 {
+        let bus = PrivateBus::start_in(directory.path(), MAY_OWN);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !bus.busctl(&["list", "--acquired"]).contains(NAME) {
+            assert!(Instant::now() < deadline, "the name is not taken");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(bus.check("rbd/pool/image"), "bs true \"success\"\n");
+        drop(bus);
+        assert_eq!(heard.recv_timeout(Duration::from_secs(20)), Ok(false), "the bus has gone");
+        let _ = fs::remove_file(&socket);
+    }
+    assert!(heard.try_recv().is_err(), "told once each");
 }

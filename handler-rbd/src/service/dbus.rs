@@ -79,7 +79,7 @@ pub enum DbusError {
 /// The service; dropping it gives up the name.
 #[derive(Debug)]
 pub struct Service {
-    _connection: Connection,
+    connection: Connection,
 }
 
 impl Service {
@@ -91,6 +91,23 @@ impl Service {
     /// Offers the service on another bus.
     pub fn start_on(bus: &Bus) -> Result<Self, DbusError> {
         zbus::block_on(Self::connect(bus))
+    }
+
+    /// Whether the bus still says that the name is ours. Waits for its answer at most a few seconds.
+    pub fn owns_name(&self) -> bool {
+        let bus = "org.freedesktop.DBus";
+        let ours = self.connection.unique_name().map(ToString::to_string);
+        let owner = async {
+            let reply = self.connection.call_method(
+                Some(bus),
+                "/org/freedesktop/DBus",
+                Some(bus),
+                "GetNameOwner",
+                &(NAME),
+            );
+            reply.await.ok()?.body().deserialize::<String>().ok()
+        };
+        ours.is_some() && zbus::block_on(owner) == ours
     }
 
     async fn connect(at: &Bus) -> Result<Self, DbusError> {
@@ -110,9 +127,7 @@ impl Service {
             .map_err(|source| DbusError::Connect { bus: bus.clone(), source })?;
         // The objects are there before the name is: nobody who sees the name finds them missing.
         match connection.request_name_with_flags(NAME, RequestNameFlags::DO_NOT_QUEUE).await {
-            Ok(RequestNameReply::PrimaryOwner | RequestNameReply::AlreadyOwner) => {
-                Ok(Service { _connection: connection })
-            }
+            Ok(RequestNameReply::PrimaryOwner | RequestNameReply::AlreadyOwner) => Ok(Service { connection }),
             Ok(_) | Err(zbus::Error::NameTaken) => {
                 let owner = owner(&connection).await.map_or("unknown".to_owned(), |pid| pid.to_string());
                 Err(DbusError::Taken { bus, owner })

@@ -1,3 +1,4 @@
 //! What the daemon offers to tools on its host.
 
 pub mod dbus;
+pub mod keeper;
