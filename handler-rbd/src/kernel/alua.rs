@@ -9,10 +9,10 @@ use super::{file, file::FileError};
 use std::path::Path;
 
 const DEFAULT_GROUP: &str = "default_tg_pt_gp";
-/// PROTOCOL IDENTIFIER of iSCSI (SPC-4 table 477).
+/// PROTOCOL IDENTIFIER of iSCSI.
 const ISCSI: u8 = 5;
 
-/// Asymmetric access state (SPC-4 table 286).
+/// Asymmetric access state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum AccessState {
@@ -32,7 +32,7 @@ pub enum AccessState {
     Transition = 0xf,
 }
 
-/// Why a group has its state (SPC-4 table 288).
+/// Why a group has its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum AccessStatus {
@@ -111,7 +111,7 @@ pub struct TargetPort {
     pub fabric: String,
 }
 
-/// Attribute and bit of each state a group can support (SPC-4 table 285).
+/// Attribute and bit of each state a group can support.
 const SUPPORTED: [(&str, u8); 7] = [
     ("alua_support_transitioning", 0x80),
     ("alua_support_offline", 0x40),
