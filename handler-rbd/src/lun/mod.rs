@@ -16,7 +16,7 @@ mod verify;
 
 pub use crate::scsi::identity::{Identity, PortGroup, TargetPort};
 pub use fill::MAX_UNMAP_DESCRIPTORS;
-pub use job::{DataOut, Finished, Job, Memory, Task};
+pub use job::{Answer, DataOut, Finished, Job, Memory, Task};
 pub use outcome::Outcome;
 
 use crate::block::{ByteRange, Limits};
@@ -55,6 +55,8 @@ pub enum Step {
     Run(Job),
     /// Only from `resume`: take further tasks of the job if it has any, and wait for the others.
     Wait,
+    /// Only from `resume`: answer the command now; then as [`Step::Wait`], with a job that nobody waits for.
+    Detach(Outcome),
 }
 
 /// A disk.
@@ -180,10 +182,16 @@ impl LogicalUnit {
         }
     }
 
-    /// Takes the result of one task of a job: [`Step::Done`] if nothing of the job is left to do or to wait for,
-    /// else [`Step::Wait`]. `data_out` reads the command's data buffer.
-    pub fn resume(&mut self, job: &mut Job, finished: &Finished<'_>, data_out: DataOut<'_>) -> Step {
-        job.finish(finished, data_out).map_or(Step::Wait, Step::Done)
+    /// Takes the result of one task of a job: [`Step::Done`] or [`Step::Reply`] if nothing of the job is left to do or
+    /// to wait for, else [`Step::Wait`] or [`Step::Detach`]. `data_out` reads the command's data buffer.
+    pub fn resume(
+        &mut self,
+        job: &mut Job,
+        finished: Finished,
+        data_out: DataOut<'_>,
+        reply: &mut Vec<u8>,
+    ) -> Step {
+        job.finish(finished, self.block_size, data_out, reply).unwrap_or(Step::Wait)
     }
 
     /// The disk has a new size. The next command that may report it does.

@@ -65,14 +65,14 @@ pub(super) fn write_same(
         }
     }
     let fill = Fill::pattern(range, unit.block_size, piece(unit));
-    Ok(Step::Run(Job::fill(fill, true)))
+    Ok(Step::Run(Job::many(fill, true)))
 }
 
 /// An extent that becomes zeros; whether the command brought data for that.
 fn zeroes(unit: &LogicalUnit, range: ByteRange, data_out: bool) -> Step {
     let mut fill = Fill::zeroes(piece(unit));
     fill.push(range);
-    Step::Run(Job::fill(fill, data_out))
+    Step::Run(Job::many(fill, data_out))
 }
 
 /// Operations end at multiples of this many bytes.
@@ -107,5 +107,5 @@ pub(super) fn unmap(unit: &LogicalUnit, list_len: u16, params: &[u8]) -> Result<
     if fill.is_empty() {
         return Ok(Step::Done(Outcome::Good));
     }
-    Ok(Step::Run(Job::fill(fill, true)))
+    Ok(Step::Run(Job::many(fill, true)))
 }

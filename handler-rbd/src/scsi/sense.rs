@@ -3,6 +3,8 @@
 //! Always fixed format, current: the Control mode page says D_SENSE = 0. The buffer is built in full, zero
 //! padded, because the kernel copies all of it to the initiator whatever its length byte says.
 
+use super::Lba;
+
 /// Length of the kernel's sense buffer (TCMU_SENSE_BUFFERSIZE).
 pub const LEN: usize = 96;
 
@@ -24,6 +26,8 @@ pub enum Key {
     UnitAttention = 0x6,
     /// The medium may not be written.
     DataProtect = 0x7,
+    /// The command was given up.
+    AbortedCommand = 0xb,
     /// The data compared differs.
     Miscompare = 0xe,
 }
@@ -77,6 +81,8 @@ impl Sense {
     pub const NO_SAVED_PARAMETERS: Self = Self::new(Key::IllegalRequest, Code(0x39, 0x00));
     /// CAPACITY DATA HAS CHANGED.
     pub const CAPACITY_CHANGED: Self = Self::new(Key::UnitAttention, Code(0x2a, 0x09));
+    /// Given up at the initiator's own wish; nothing more to say.
+    pub const ABORTED: Self = Self::new(Key::AbortedCommand, Code(0x00, 0x00));
     /// WRITE PROTECTED.
     pub const WRITE_PROTECTED: Self = Self::new(Key::DataProtect, Code(0x27, 0x00));
     /// SPACE ALLOCATION FAILED WRITE PROTECT.
@@ -105,6 +111,15 @@ impl Sense {
         // INFORMATION has four bytes here; what does not fit leaves VALID at 0.
         let detail = u32::try_from(information).map_or(Detail::None, Detail::Information);
         Self { key: Key::Miscompare, code: Code(0x1d, 0x00), detail }
+    }
+
+    /// The same with the first block that may be bad in INFORMATION, if it is the medium's fault (SBC-3, "Error
+    /// reporting"). INFORMATION has four bytes in fixed format; what does not fit leaves VALID at 0.
+    pub fn at(self, lba: Lba) -> Self {
+        match (self.key, self.detail, u32::try_from(lba.0)) {
+            (Key::MediumError, Detail::None, Ok(lba)) => Self { detail: Detail::Information(lba), ..self },
+            _ => self,
+        }
     }
 
     /// The sense key.
