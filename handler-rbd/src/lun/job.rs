@@ -8,6 +8,7 @@
 use super::Step;
 use super::outcome::{Direction, Outcome, of_failure};
 use crate::block::{BackendError, ByteRange, Op};
+use crate::scsi::extended_copy::Progress;
 use crate::scsi::{Lba, Sense};
 use std::fmt;
 
@@ -79,6 +80,11 @@ pub(super) trait Steps: fmt::Debug + Send {
         of_failure(error, direction(op))
     }
 
+    /// How far a copy has come.
+    fn copied(&self) -> Progress {
+        Progress::default()
+    }
+
     /// How the command ends that has done everything. If the answer is [`Step::Reply`], `reply`, which is empty,
     /// is filled.
     fn conclude(&mut self, _reply: &mut Vec<u8>) -> Step {
@@ -92,8 +98,8 @@ pub(super) trait Steps: fmt::Debug + Send {
 pub(super) enum Role {
     /// Input or output: one of many.
     Io,
-    /// EXTENDED COPY.
-    Copy,
+    /// EXTENDED COPY, with its LIST IDENTIFIER if it has one.
+    Copy(Option<u8>),
     /// FORMAT UNIT or SANITIZE: has the disk to itself and outlives its command.
     Erasure,
 }
@@ -130,7 +136,6 @@ impl Job {
     }
 
     /// The same in a role.
-    #[allow(dead_code, reason = "the next commits")]
     pub(super) fn with_role(self, role: Role) -> Self {
         Self { role, ..self }
     }
@@ -139,9 +144,15 @@ impl Job {
         Self { work, role, out: 0, failed: None, data_out }
     }
 
-    #[allow(dead_code, reason = "the next commits")]
     pub(super) fn role(&self) -> Role {
         self.role
+    }
+
+    pub(super) fn copied(&self) -> Progress {
+        match &self.work {
+            Work::Many(steps) => steps.copied(),
+            Work::One { .. } => Progress::default(),
+        }
     }
 
     /// The next operation to start, if one can be started now.

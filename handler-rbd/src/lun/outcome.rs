@@ -28,6 +28,14 @@ impl Outcome {
         }
     }
 
+    /// Why, if the status is CHECK CONDITION.
+    pub(super) fn cause(self) -> Option<Sense> {
+        match self {
+            Self::CheckCondition(sense) => Some(sense),
+            Self::Good | Self::Busy | Self::TaskSetFull => None,
+        }
+    }
+
     /// The same, and if it is the medium's fault, which block is the first that may be bad.
     pub(super) fn at(self, lba: Lba) -> Self {
         match self {

@@ -14,6 +14,7 @@
 use super::fill::Fill;
 use super::{Job, LogicalUnit, MAX_UNMAP_DESCRIPTORS, Outcome, Step, Transfer};
 use crate::block::ByteRange;
+use crate::scsi::extended_copy::MAX_LIST;
 use crate::scsi::unmap::{descriptor_at, descriptors};
 use crate::scsi::{Command, Extent, Sense};
 
@@ -31,6 +32,7 @@ pub(super) struct WriteSame {
 pub(super) fn parameters(command: &Command, block_size: u32) -> usize {
     match *command {
         Command::Unmap { list } | Command::ModeSelect { list, .. } => list.into(),
+        Command::ExtendedCopy { list } => usize::try_from(list).unwrap_or(usize::MAX).min(MAX_LIST),
         Command::WriteSame { unmap: true, no_data: false, .. } => usize::try_from(block_size).unwrap_or(0),
         _ => 0,
     }

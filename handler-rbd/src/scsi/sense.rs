@@ -28,6 +28,8 @@ pub enum Key {
     DataProtect = 0x7,
     /// The command was given up.
     AbortedCommand = 0xb,
+    /// A copy ended early.
+    CopyAborted = 0xa,
     /// The data compared differs.
     Miscompare = 0xe,
 }
@@ -42,6 +44,8 @@ enum Detail {
     None,
     /// INFORMATION, with VALID = 1.
     Information(u32),
+    /// COMMAND-SPECIFIC INFORMATION: the number of a copy's segment.
+    Segment(u16),
     /// FIELD POINTER: in the CDB or the parameter list, a byte and perhaps a bit.
     Field {
         in_cdb: bool,
@@ -113,6 +117,12 @@ impl Sense {
         Self { key: Key::Miscompare, code: Code(0x1d, 0x00), detail }
     }
 
+    /// COPY ABORTED while this segment was being copied (SPC-4, "Errors detected during processing of segment
+    /// descriptors").
+    pub(super) const fn copy_aborted(code: Code, segment: u16) -> Self {
+        Self { key: Key::CopyAborted, code, detail: Detail::Segment(segment) }
+    }
+
     /// The same with the first block that may be bad in INFORMATION, if it is the medium's fault (SBC-3, "Error
     /// reporting"). INFORMATION has four bytes in fixed format; what does not fit leaves VALID at 0.
     pub fn at(self, lba: Lba) -> Self {
@@ -146,6 +156,7 @@ impl Sense {
                 bytes[0] |= 0x80;
                 bytes[3..7].copy_from_slice(&value.to_be_bytes());
             }
+            Detail::Segment(number) => bytes[10..12].copy_from_slice(&number.to_be_bytes()),
             Detail::Field { in_cdb, byte, bit } => {
                 bytes[15] = 0x80 | if in_cdb { 0x40 } else { 0 } | bit.map_or(0, |bit| 0x08 | (bit & 7));
                 bytes[16..18].copy_from_slice(&byte.to_be_bytes());

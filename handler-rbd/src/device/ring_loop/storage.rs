@@ -190,6 +190,7 @@ impl Served {
             self.waker.awake();
         }
         self.exclusive = None;
+        self.lun.jobs_are_void();
         let active = self.active.drain().filter_map(|active| active.token);
         for token in active.chain(self.waiting.fetched().into_iter().map(|parked| parked.token)) {
             self.ring.forget(token);
