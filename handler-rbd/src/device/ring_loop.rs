@@ -3,8 +3,8 @@
 mod answer;
 mod storage;
 
-use super::Message;
 use super::identity::{self, Parked, Waiting};
+use super::{Message, Replacement};
 use crate::block::completions::{Completions, Waker};
 use crate::block::{Backend, Request};
 use crate::lun::{LogicalUnit, Outcome, Step, Transfer};
@@ -50,6 +50,11 @@ pub struct Served {
     lun: LogicalUnit,
     backend: Arc<dyn Backend>,
     identity: IdentitySource,
+    /// Called when storage has shut this client out: somebody may send a replacement.
+    fenced: Box<dyn FnMut() + Send>,
+    /// Whether it has been called for this backend.
+    asked: bool,
+    replacement: Option<Replacement>,
 
     completions: Arc<Completions>,
     waker: Arc<Waker>,
@@ -102,6 +107,9 @@ impl Served {
             lun,
             backend,
             identity,
+            fenced: Box::new(|| ()),
+            asked: false,
+            replacement: None,
             completions: Completions::new(REQUESTS, waker.clone()),
             waker,
             inbox,
@@ -118,6 +126,14 @@ impl Served {
             stopping: false,
             closed: false,
         })
+    }
+
+    /// The same, with somebody to tell when storage has shut the client out: once for each backend, on the device's
+    /// thread, which must not be held up. Commands get BUSY until a replacement comes ([`Handle::replace`]).
+    ///
+    /// [`Handle::replace`]: super::Handle::replace
+    pub fn on_fenced(self, fenced: impl FnMut() + Send + 'static) -> Self {
+        Self { fenced: Box::new(fenced), ..self }
     }
 
     pub(super) fn address(&self) -> (Sender<Message>, Arc<Waker>, Weak<dyn Backend>) {
@@ -166,7 +182,14 @@ impl Served {
             while let Ok(message) = self.inbox.try_recv() {
                 self.receive(message)?;
             }
-            while !self.closed && self.active.len() < COMMANDS {
+            if self.out == 0
+                && let Some(Replacement { backend, done }) = self.replacement.take()
+            {
+                self.backend = backend;
+                self.asked = false;
+                let _ = done.send(());
+            }
+            while !self.closed && self.replacement.is_none() && self.active.len() < COMMANDS {
                 match self.ring.next() {
                     Some(Ok(Entry::Command(command))) => self.begin(command)?,
                     Some(Ok(Entry::Tmr(tmr))) => self.abort(&tmr)?,
@@ -236,6 +259,7 @@ impl Served {
                     Err(_) => device.complete(token, &Outcome::Busy),
                 })?;
             }
+            Message::Replace(replacement) => self.replacement = Some(replacement),
             Message::Resize(size) => self.lun.resize(size),
             Message::Stop => {
                 self.stopping = true;

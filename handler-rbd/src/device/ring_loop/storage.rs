@@ -91,6 +91,10 @@ impl Served {
             Buffer::None => {}
         }
         let result = std::mem::replace(&mut request.result, Err(BackendError::new(ErrorKind::Io)));
+        if !self.asked && result.is_err_and(|error| error.kind == ErrorKind::Fenced) {
+            self.asked = true;
+            (self.fenced)();
+        }
         let finished = Finished { op: request.op, result, answer };
         self.idle.push(request);
         if let Some(outcome) = active.ending {
