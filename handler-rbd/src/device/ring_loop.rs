@@ -316,6 +316,8 @@ impl Served {
         self.reply.clear();
         let (lun, params, reply) = (&mut self.lun, &self.params, &mut self.reply);
         match guarded(|| lun.start(command, &transfer, identity, params, reply), Step::Done(DEFECT)) {
+            // The buffer is the initiator's data: there is nothing of others in it, and nobody reads it back.
+            Step::Done(outcome) if command.data().is_out() => self.answer(token, &outcome, None),
             Step::Done(outcome) => self.complete(token, &outcome),
             Step::Reply => self.reply(token),
             Step::Run(job) => self.run_job(job, Some(token)),
