@@ -10,6 +10,7 @@ mod copy;
 mod fill;
 mod inform;
 mod job;
+mod lba_status;
 pub mod outcome;
 mod pieces;
 mod provision;
@@ -145,6 +146,7 @@ impl LogicalUnit {
             Command::Write(extent) => access::write(self, extent, transfer),
             Command::CompareAndWrite(extent) => access::compare_and_write(self, extent, transfer),
             Command::PreFetch(extent) => access::pre_fetch(self, extent),
+            Command::GetLbaStatus { lba, allocation } => lba_status::get(self, lba, allocation),
             Command::SynchronizeCache(extent) => access::synchronize_cache(self, extent),
             Command::Verify { extent, check } => verify::verify(self, extent, check, transfer),
             Command::WriteAndVerify { extent, check } => {

@@ -7,7 +7,7 @@ use super::cdb::{CDB_MAX, Cdb};
 use super::extended_copy::CopyResults;
 use super::opcode::lookup;
 use super::sense::Sense;
-use super::{Blocks, Extent};
+use super::{Blocks, Extent, Lba};
 
 /// A decoded command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,13 @@ pub enum Command {
     ReadCapacity10,
     /// READ CAPACITY(16).
     ReadCapacity16 {
+        /// ALLOCATION LENGTH.
+        allocation: u32,
+    },
+    /// GET LBA STATUS(16).
+    GetLbaStatus {
+        /// STARTING LOGICAL BLOCK ADDRESS.
+        lba: Lba,
         /// ALLOCATION LENGTH.
         allocation: u32,
     },
@@ -259,6 +266,7 @@ impl Command {
             Self::ReadCapacity10 => DataPhase::In { allocation: 8 },
             Self::ReadCapacity16 { allocation }
             | Self::ReceiveCopyResults { allocation, .. }
+            | Self::GetLbaStatus { allocation, .. }
             | Self::ReadDefectData { allocation, .. }
             | Self::ReportSupportedOperationCodes { allocation, .. }
             | Self::ReportSupportedTaskManagementFunctions { allocation, .. }

@@ -2,6 +2,7 @@
 
 mod access;
 mod inform;
+mod lba_status;
 mod provision;
 mod verify;
 
