@@ -202,6 +202,10 @@ pub(super) fn compare_and_write(cdb: Cdb) -> Parsed {
     Ok(Command::CompareAndWrite(Extent { lba: Lba(cdb.u64::<2>()), blocks: Blocks(cdb.byte::<13>().into()) }))
 }
 
+pub(super) fn orwrite_16(cdb: Cdb) -> Parsed {
+    Ok(Command::OrWrite(extent_16(cdb)))
+}
+
 pub(super) fn synchronize_cache_10(cdb: Cdb) -> Parsed {
     Ok(Command::SynchronizeCache(extent_10(cdb)))
 }

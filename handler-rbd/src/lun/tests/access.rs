@@ -69,7 +69,7 @@ fn a_read_must_have_room_and_may_have_more() {
     assert_eq!(job.data_in(), 4096);
 }
 
-fn compare_and_write(lba: u64, blocks: u8) -> [u8; 16] {
+fn compare_and_write_of(lba: u64, blocks: u8) -> [u8; 16] {
     let mut cdb = cdb_16(0x89, 0, lba, 0);
     cdb[13] = blocks;
     cdb
@@ -78,41 +78,66 @@ fn compare_and_write(lba: u64, blocks: u8) -> [u8; 16] {
 #[test]
 fn compare_and_write_takes_one_block_twice() {
     let op = Op::CompareAndWrite(range(9, 1));
-    assert_eq!(run(&compare_and_write(9, 1), 1024), End::Ops(vec![(op, true)]));
-    assert_eq!(run(&compare_and_write(9, 0), 0), End::Good);
-    assert_eq!(run(&compare_and_write(9, 2), 2048), BAD_FIELD);
-    assert_eq!(run(&compare_and_write(9, 255), 0), BAD_FIELD);
-    assert_eq!(run(&compare_and_write(BLOCKS, 1), 1024), OUT_OF_RANGE);
+    assert_eq!(run(&compare_and_write_of(9, 1), 1024), End::Ops(vec![(op, true)]));
+    assert_eq!(run(&compare_and_write_of(9, 0), 0), End::Good);
+    assert_eq!(run(&compare_and_write_of(9, 2), 2048), BAD_FIELD);
+    assert_eq!(run(&compare_and_write_of(9, 255), 0), BAD_FIELD);
+    assert_eq!(run(&compare_and_write_of(BLOCKS, 1), 1024), OUT_OF_RANGE);
     for len in [0, 512, 1023, 1025, 2048] {
-        assert_eq!(run(&compare_and_write(9, 1), len), BAD_FIELD, "{len}");
+        assert_eq!(run(&compare_and_write_of(9, 1), len), BAD_FIELD, "{len}");
     }
-    assert_eq!(run(&compare_and_write(9, 0), 512 * 512), BAD_FIELD); // 256 blocks do not fit the field
+    assert_eq!(run(&compare_and_write_of(9, 0), 512 * 512), BAD_FIELD); // 256 blocks do not fit the field
+}
+
+/// A disk whose storage compares and writes so many bytes.
+fn comparing(compare_and_write: u64, object_size: u64) -> LogicalUnit {
+    let limits = Limits { compare_and_write, object_size, ..geometry().limits };
+    LogicalUnit::new(Geometry { limits, ..geometry() })
 }
 
 #[test]
-fn compare_and_write_is_refused_where_storage_cannot() {
-    let mut unit = LogicalUnit::new(Geometry { block_size: 4096, ..geometry() });
-    assert_eq!(run_on(&mut unit, &compare_and_write(0, 1), &[0; 8192]), BAD_FIELD);
-    let limits = Limits { compare_and_write: 4096, ..geometry().limits };
-    let mut unit = LogicalUnit::new(Geometry { block_size: 4096, limits, ..geometry() });
-    assert!(matches!(run_on(&mut unit, &compare_and_write(0, 1), &[0; 8192]), End::Ops(_)));
+fn as_many_blocks_are_compared_and_written_as_storage_can() {
+    for (compare_and_write, object_size, max) in
+        [(512, 4_194_304, 1), (4096, 4_194_304, 8), (4_194_304, 4_194_304, 255), (4_194_304, 65_536, 128)]
+    {
+        let mut unit = comparing(compare_and_write, object_size);
+        let End::Reply(limits) = run_on(&mut unit, &[0x12, 1, 0xb0, 0, 64, 0], &[0; 64]) else { panic!() };
+        assert_eq!(limits[5], max);
+        let whole = End::Ops(vec![(Op::CompareAndWrite(range(0, max.into())), true)]);
+        assert_eq!(
+            run_on(&mut unit, &compare_and_write_of(0, max), &vec![0; usize::from(max) * 1024]),
+            whole
+        );
+        if let Some(more) = max.checked_add(1) {
+            let buffer = vec![0; usize::from(more) * 1024];
+            assert_eq!(run_on(&mut unit, &compare_and_write_of(0, more), &buffer), BAD_FIELD);
+        }
+    }
 }
 
 #[test]
-fn compare_and_write_stays_in_one_object() {
-    // No image has such objects; if one had, the answer would not be a promise of atomicity.
-    let limits = Limits { object_size: 768, ..geometry().limits };
-    let mut unit = LogicalUnit::new(Geometry { limits, ..geometry() });
-    assert!(matches!(run_on(&mut unit, &compare_and_write(0, 1), &[0; 1024]), End::Ops(_)));
-    // To the last byte of one.
-    assert!(matches!(run_on(&mut unit, &compare_and_write(2, 1), &[0; 1024]), End::Ops(_)));
-    assert_eq!(run_on(&mut unit, &compare_and_write(1, 1), &[0; 1024]), End::Check(4, 0x44, 0));
+fn blocks_that_storage_does_not_keep_together_are_not_compared_and_written() {
+    let mut unit = comparing(4096, 4_194_304);
+    let mut ask = |lba, blocks: u8| {
+        run_on(&mut unit, &compare_and_write_of(lba, blocks), &vec![0; usize::from(blocks) * 1024])
+    };
+    for (lba, blocks) in [(0, 8), (8, 8), (1, 7), (6, 2), (7, 1), (8, 1), (8190, 2)] {
+        let op = Op::CompareAndWrite(range(lba, blocks.into()));
+        assert_eq!(ask(lba, blocks), End::Ops(vec![(op, true)]));
+    }
+    for (lba, blocks) in [(7, 2), (1, 8), (8191, 2)] {
+        assert_eq!(ask(lba, blocks), BAD_FIELD);
+    }
+    // Objects that are smaller than what could be compared.
+    let mut unit = comparing(1 << 20, 65_536);
+    assert!(matches!(run_on(&mut unit, &compare_and_write_of(126, 2), &[0; 2048]), End::Ops(_)));
+    assert_eq!(run_on(&mut unit, &compare_and_write_of(127, 2), &[0; 2048]), BAD_FIELD);
 }
 
 #[test]
 fn a_miscompare_says_where() {
     let mut unit = unit();
-    let command = decode(&compare_and_write(9, 1)).unwrap();
+    let command = decode(&compare_and_write_of(9, 1)).unwrap();
     let step = unit.start(&command, &Transfer { len: 1024 }, None, &[], &mut Vec::new());
     let Step::Run(mut job) = step else { panic!("{step:?}") };
     let op = job.next_task().unwrap().op;
@@ -145,12 +170,15 @@ proptest! {
     #[test]
     fn operations_stay_in_bounds(
         mut cdb in any::<[u8; 16]>(),
-        opcode in prop::sample::select(vec![8, 10, 0x28, 0x2a, 0x88, 0x8a, 0xa8, 0xaa, 0x89, 0x41, 0x93]),
+        opcode in prop::sample::select(vec![8, 10, 0x28, 0x2a, 0x88, 0x8a, 0xa8, 0xaa, 0x89, 0x8b, 0x9e, 0x41, 0x93]),
         near in any::<bool>(),
         len in prop::sample::select(vec![0, 512, 1024, 65_536]),
     ) {
         cdb[0] = opcode;
-        cdb[1] &= 0x18;
+        cdb[1] = if opcode == 0x9e { 0x12 } else { cdb[1] & 0x18 };
+        if opcode == 0x9e {
+            cdb[14] = 0;
+        }
         cdb[15] = 0;
         if near {
             cdb[2..8].fill(0);
@@ -164,7 +192,8 @@ proptest! {
                     Op::CompareAndWrite(range) => (range, range.len * 2),
                     Op::WriteSame { range, pattern } => (range, pattern.into()),
                     Op::WriteZeroes(range) => (range, 0),
-                    Op::Flush | Op::Discard(_) | Op::Extents(_) | Op::SetNote => panic!("{op:?}"),
+                    Op::Extents(range) => (range, 0),
+                    Op::Flush | Op::Discard(_) | Op::SetNote => panic!("{op:?}"),
                 };
                 prop_assert!(range.len > 0 && range.offset % 512 == 0 && range.len % 512 == 0);
                 prop_assert!(range.offset.checked_add(range.len).is_some_and(|end| end <= 67_108_864));
