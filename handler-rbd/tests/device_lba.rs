@@ -178,3 +178,29 @@ fn eight_blocks_are_compared_and_written_at_once() {
     assert_eq!(rig.disk.snapshot()[4096..8192], [7; 4096]);
     rig.clean();
 }
+
+#[test]
+fn an_atomic_write_reaches_storage_in_one() {
+    let rig = rig();
+    let write_atomic = |lba, blocks: u32| {
+        let data = vec![9; usize::try_from(blocks).unwrap() * 512];
+        rig.send(&cdb_16(0x9c, 0, lba, blocks), Direction::Out(data))
+    };
+    rig.disk.hold();
+    // The model's objects are of 256 KiB, 512 blocks.
+    let whole = [write_atomic(32, 32), write_atomic(512, 512)];
+    rig.held(2);
+    rig.disk.release_all();
+    for ticket in whole {
+        assert_eq!(verdict(&rig.wait(ticket)), GOOD);
+    }
+    for (lba, blocks) in [(480, 64), (1024, 544), (1, 32), (1024, 8)] {
+        assert_eq!(verdict(&rig.wait(write_atomic(lba, blocks))), (2, [5, 0x24, 0]));
+    }
+    let disk = rig.disk.snapshot();
+    let written = |block: usize| (32..64).contains(&block) || (512..1024).contains(&block);
+    for (n, block) in disk.chunks(512).enumerate() {
+        assert_eq!(block, [if written(n) { 9 } else { 0 }; 512], "{n}");
+    }
+    rig.clean();
+}

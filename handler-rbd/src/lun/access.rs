@@ -66,6 +66,35 @@ pub(super) fn compare_and_write(
     Ok(Step::Run(Job::one(Op::CompareAndWrite(range))))
 }
 
+/// One operation of storage on one object, which storage does whole or not at all.
+///
+/// The Block Limits page promises no more than what holds wherever a write lies: ranges of exactly one length, at
+/// multiples of it, which divides objects. With a larger maximum an initiator could form a range across two objects,
+/// also by joining two (Linux does), that would have to be refused. A longer range within one object is more than was
+/// promised, and just as atomic.
+pub(super) fn write_atomic(unit: &LogicalUnit, extent: Extent, transfer: Transfer) -> Result<Step, Sense> {
+    let atomic = unit.atomic_write();
+    if atomic == 0 {
+        return Err(Sense::INVALID_OPCODE);
+    }
+    let range = unit.locate(extent)?;
+    if range.len != transfer.bytes() {
+        return Err(Sense::TRANSFER_LENGTH);
+    }
+    // SBC-4, "WRITE ATOMIC (16) command": no blocks, no error.
+    if range.len == 0 {
+        return Ok(Step::Done(Outcome::Good));
+    }
+    // Same clause: ATOMIC ALIGNMENT and ATOMIC TRANSFER LENGTH GRANULARITY are to be kept to.
+    if !range.offset.is_multiple_of(atomic) {
+        return Err(Sense::invalid_cdb_field(2, Some(7)));
+    }
+    if !range.len.is_multiple_of(atomic) || !Pieces::new(range, unit.limits.object_size).is_one() {
+        return Err(Sense::invalid_cdb_field(12, Some(7)));
+    }
+    Ok(Step::Run(Job::one(Op::Write(range))))
+}
+
 /// Fetches nothing: there is no cache, and GOOD (not CONDITION MET) says that the blocks have no room in it (SBC-3,
 /// "PRE-FETCH (10) command").
 pub(super) fn pre_fetch(unit: &LogicalUnit, extent: Extent) -> Result<Step, Sense> {
@@ -80,7 +109,23 @@ pub(super) fn synchronize_cache(unit: &LogicalUnit, extent: Extent) -> Result<St
     Ok(Step::Run(Job::one(Op::Flush)))
 }
 
+/// The length of an atomic write in bytes, if nothing stands against it: a page of InnoDB.
+const ATOMIC_WRITE: u64 = 16 << 10;
+
 impl LogicalUnit {
+    /// The bytes that can be written atomically at any multiple of their number; 0 if not even one block can.
+    pub(super) fn atomic_write(&self) -> u64 {
+        let (block, object) = (u64::from(self.block_size), self.limits.object_size);
+        let most = match self.max_transfer {
+            0 => u64::MAX, // no limit
+            blocks => u64::from(blocks).saturating_mul(block),
+        };
+        let fits = |len: &u64| {
+            len.is_multiple_of(block) && object.is_multiple_of(*len) && *len <= object && *len <= most
+        };
+        [ATOMIC_WRITE, object.min(ATOMIC_WRITE), block].into_iter().find(fits).unwrap_or(0)
+    }
+
     /// MAXIMUM COMPARE AND WRITE LENGTH, in blocks: what the command's length field can hold and one operation of
     /// storage carries; none where that is less than a block.
     ///

@@ -108,6 +108,7 @@ impl LogicalUnit {
             max_unmap: self.max_unmap(),
             max_unmap_descriptors: u32::try_from(MAX_UNMAP_DESCRIPTORS).unwrap_or(u32::MAX),
             unmap_granularity: self.in_blocks(self.limits.discard_granularity),
+            atomic_write: u32::try_from(self.atomic_write() / u64::from(self.block_size)).unwrap_or(0),
         }
     }
 
@@ -116,6 +117,7 @@ impl LogicalUnit {
         match need {
             Need::Nothing => true,
             Need::CompareAndWrite => self.max_compare_and_write() > 0,
+            Need::AtomicWrite => self.atomic_write() > 0,
             Need::Port => port,
         }
     }

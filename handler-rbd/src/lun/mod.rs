@@ -156,6 +156,7 @@ impl LogicalUnit {
             Command::Write(extent) => access::write(self, extent, transfer),
             Command::CompareAndWrite(extent) => access::compare_and_write(self, extent, transfer),
             Command::PreFetch(extent) => access::pre_fetch(self, extent),
+            Command::WriteAtomic(extent) => access::write_atomic(self, extent, transfer),
             Command::OrWrite(extent) => orwrite::orwrite(self, extent, transfer),
             Command::GetLbaStatus { lba, allocation } => lba_status::get(self, lba, allocation),
             Command::SynchronizeCache(extent) => access::synchronize_cache(self, extent),

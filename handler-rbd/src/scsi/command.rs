@@ -72,6 +72,8 @@ pub enum Command {
     Write(Extent),
     /// COMPARE AND WRITE.
     CompareAndWrite(Extent),
+    /// WRITE ATOMIC(16), without ATOMIC BOUNDARY.
+    WriteAtomic(Extent),
     /// ORWRITE(16).
     OrWrite(Extent),
     /// VERIFY(10), (12), (16).
@@ -274,7 +276,9 @@ impl Command {
             | Self::ReportSupportedTaskManagementFunctions { allocation, .. }
             | Self::ReportTargetPortGroups { allocation, .. } => DataPhase::In { allocation },
             Self::Read(extent) => DataPhase::BlocksIn(extent.blocks),
-            Self::Write(extent) | Self::OrWrite(extent) => DataPhase::BlocksOut(extent.blocks),
+            Self::Write(extent) | Self::WriteAtomic(extent) | Self::OrWrite(extent) => {
+                DataPhase::BlocksOut(extent.blocks)
+            }
             // What to compare with, then what to write.
             Self::CompareAndWrite(extent) => DataPhase::BlocksOut(Blocks(extent.blocks.0.saturating_mul(2))),
             Self::WriteAndVerify { extent, .. } | Self::Verify { extent, check: ByteCheck::Blocks } => {

@@ -202,6 +202,15 @@ pub(super) fn compare_and_write(cdb: Cdb) -> Parsed {
     Ok(Command::CompareAndWrite(Extent { lba: Lba(cdb.u64::<2>()), blocks: Blocks(cdb.byte::<13>().into()) }))
 }
 
+/// ATOMIC BOUNDARY can only be 0: the Block Limits page names none.
+pub(super) fn write_atomic_16(cdb: Cdb) -> Parsed {
+    if cdb.u16::<10>() != 0 {
+        return Err(Sense::invalid_cdb_field(10, Some(7)));
+    }
+    let blocks = Blocks(cdb.u16::<12>().into());
+    Ok(Command::WriteAtomic(Extent { lba: Lba(cdb.u64::<2>()), blocks }))
+}
+
 pub(super) fn orwrite_16(cdb: Cdb) -> Parsed {
     Ok(Command::OrWrite(extent_16(cdb)))
 }

@@ -109,9 +109,9 @@ mod tests {
     #[test]
     fn all_commands() {
         let out = ask(Selection::All, false).unwrap();
-        assert_eq!(out[..4], [0, 0, 0x01, 0x68]); // 45 * 8
+        assert_eq!(out[..4], [0, 0, 0x01, 0x70]); // 46 * 8
         assert_eq!(out[4..12], [0x00, 0, 0, 0, 0, 0, 0, 6]);
-        assert_eq!(out.len(), 4 + 45 * 8);
+        assert_eq!(out.len(), 4 + 46 * 8);
         assert_eq!(out[4..12], [0x00, 0, 0, 0, 0, 0, 0, 6]); // TEST UNIT READY
         let read_16 = [0x88, 0, 0, 0, 0, 0, 0, 16];
         let report_groups = [0xa3, 0, 0, 0x0a, 0, 1, 0, 12]; // SERVACTV
@@ -123,8 +123,8 @@ mod tests {
     #[test]
     fn all_commands_with_timeouts() {
         let out = ask(Selection::All, true).unwrap();
-        assert_eq!(out[..4], [0, 0, 0x03, 0x84]); // 45 * 20
-        assert_eq!(out.len(), 4 + 45 * 20);
+        assert_eq!(out[..4], [0, 0, 0x03, 0x98]); // 46 * 20
+        assert_eq!(out.len(), 4 + 46 * 20);
         assert_eq!(out[4..24], [0x00, 0, 0, 0, 0, 2, 0, 6, 0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     }
 
@@ -161,7 +161,9 @@ mod tests {
             out
         };
         let not_supported = [0, 0x01, 0, 0];
-        for (need, opcode) in [(Need::CompareAndWrite, 0x89), (Need::CompareAndWrite, 0x8b)] {
+        for (need, opcode) in
+            [(Need::CompareAndWrite, 0x89), (Need::CompareAndWrite, 0x8b), (Need::AtomicWrite, 0x9c)]
+        {
             assert_eq!(without(need, Selection::Opcode(opcode)), not_supported);
             assert_eq!(without(need, Selection::Either(opcode, 0)), not_supported);
             assert_eq!(without(Need::Port, Selection::Opcode(opcode))[..5], [0, 3, 0, 16, opcode]);

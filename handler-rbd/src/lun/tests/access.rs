@@ -148,6 +148,104 @@ fn a_miscompare_says_where() {
     assert_eq!(sense[14..], [0; 82]);
 }
 
+/// WRITE ATOMIC(16).
+fn write_atomic(lba: u64, blocks: u16) -> [u8; 16] {
+    cdb_16(0x9c, 0x18, lba, blocks.into())
+}
+
+/// The end of a WRITE ATOMIC with its data, and where its sense points.
+fn atomic(unit: &mut LogicalUnit, lba: u64, blocks: u16) -> (End, u16) {
+    let command = unit.decode(&write_atomic(lba, blocks)).unwrap();
+    let transfer = Transfer { len: usize::from(blocks) * usize::try_from(unit.block_size()).unwrap() };
+    match unit.start(&command, &transfer, None, &[], &mut Vec::new()) {
+        Step::Done(outcome) => {
+            let at = outcome.sense().map_or(0, |sense| u16::from_be_bytes([sense[16], sense[17]]));
+            (end_of(outcome), at)
+        }
+        Step::Run(mut job) => {
+            let Some(Task { op: op @ Op::Write(_), memory: Memory::Command }) = job.next_task() else {
+                panic!()
+            };
+            assert_eq!(job.next_task(), None, "one operation");
+            (End::Ops(vec![(op, true)]), 0)
+        }
+        step => panic!("{step:?}"),
+    }
+}
+
+#[test]
+fn an_atomic_write_is_one_operation_on_one_object() {
+    let mut unit = unit();
+    // 16 KiB are 32 blocks, 4 MiB are 8192.
+    for (lba, blocks) in
+        [(0, 32), (32, 64), (0, 8192), (8192, 8192), (8160, 32), (BLOCKS - 32, 32), (4096, 4096)]
+    {
+        let op = Op::Write(range(lba, blocks.into()));
+        assert_eq!(atomic(&mut unit, lba, blocks), (End::Ops(vec![(op, true)]), 0), "{lba} {blocks}");
+    }
+    for (lba, blocks) in [(1, 32), (16, 32), (31, 1), (8191, 32)] {
+        assert_eq!(atomic(&mut unit, lba, blocks), (BAD_FIELD, 2), "{lba} {blocks}");
+    }
+    for (lba, blocks) in [(0, 1), (32, 33), (0, 31), (8160, 64), (32, 8192), (0, 16_384)] {
+        assert_eq!(atomic(&mut unit, lba, blocks), (BAD_FIELD, 12), "{lba} {blocks}");
+    }
+    assert_eq!(run(&write_atomic(0, 32), 31 * 512), BAD_LENGTH);
+    assert_eq!(run(&write_atomic(0, 0), 512), BAD_LENGTH);
+}
+
+#[test]
+fn what_an_atomic_write_is_refused_for_first_is_the_end_of_the_disk() {
+    let mut unit = unit();
+    for (lba, blocks) in
+        [(BLOCKS, 32), (BLOCKS - 1, 2), (BLOCKS - 33, 512), (BLOCKS + 1, 0), (1 << 63, 0), (u64::MAX, 1)]
+    {
+        assert_eq!(atomic(&mut unit, lba, blocks).0, OUT_OF_RANGE, "{lba} {blocks}");
+    }
+    for lba in [0, 1, BLOCKS - 1, BLOCKS] {
+        assert_eq!(atomic(&mut unit, lba, 0).0, End::Good);
+    }
+}
+
+#[test]
+fn the_length_of_an_atomic_write_follows_the_disk() {
+    for (block_size, object_size, max_sectors, atomic_write) in [
+        (512, 4_194_304, 1024, 32),
+        (512, 4_194_304, 0, 32),
+        (4096, 4_194_304, 128, 4),
+        (4096, 4096, 128, 1),
+        (512, 8192, 1024, 16),
+        (512, 4_194_304, 31, 1), // no longer than any transfer
+        (65_536, 4_194_304, 128, 1),
+        (512, 20_480, 1024, 1), // 16 KiB do not divide it
+        (65_536, 4096, 128, 0),
+        (512, 768, 1024, 0),
+    ] {
+        let limits = Limits { object_size, ..geometry().limits };
+        let mut unit = LogicalUnit::new(Geometry { block_size, max_sectors, limits, ..geometry() });
+        let End::Reply(page) = run_on(&mut unit, &[0x12, 1, 0xb0, 0, 64, 0], &[0; 64]) else { panic!() };
+        let fields: Vec<_> =
+            page[44..64].chunks(4).map(|f| u32::from_be_bytes(f.try_into().unwrap())).collect();
+        assert_eq!(fields, [atomic_write, atomic_write, atomic_write, 0, 0], "{block_size} {object_size}");
+        let ask = [0xa3, 0x0c, 0x01, 0x9c, 0, 0, 0, 0, 1, 0, 0, 0];
+        let End::Reply(known) = run_on(&mut unit, &ask, &[0; 256]) else { panic!() };
+        if atomic_write == 0 {
+            assert_eq!(known, [0, 1, 0, 0]);
+            let buffer = vec![0; usize::try_from(block_size).unwrap()];
+            assert_eq!(run_on(&mut unit, &write_atomic(0, 1), &buffer), End::Check(0x05, 0x20, 0x00));
+        } else {
+            assert_eq!(known[..6], [0, 3, 0, 16, 0x9c, 0x18]);
+            let blocks = u16::try_from(atomic_write).unwrap();
+            // Wherever such a range lies it is written in one.
+            for n in 0..64 {
+                let (end, _) = atomic(&mut unit, n * u64::from(blocks), blocks);
+                let End::Ops(ops) = end else { panic!("{end:?}") };
+                let Op::Write(range) = ops[0].0 else { panic!() };
+                assert_eq!(range.offset / object_size, (range.offset + range.len - 1) / object_size);
+            }
+        }
+    }
+}
+
 #[test]
 fn pre_fetch_is_good_where_there_are_blocks() {
     assert_eq!(run(&cdb_10(0x34, 0x02, 0, 0), 0), End::Good);
@@ -170,7 +268,7 @@ proptest! {
     #[test]
     fn operations_stay_in_bounds(
         mut cdb in any::<[u8; 16]>(),
-        opcode in prop::sample::select(vec![8, 10, 0x28, 0x2a, 0x88, 0x8a, 0xa8, 0xaa, 0x89, 0x8b, 0x9e, 0x41, 0x93]),
+        opcode in prop::sample::select(vec![8, 10, 0x28, 0x2a, 0x88, 0x8a, 0xa8, 0xaa, 0x89, 0x8b, 0x9c, 0x9e, 0x41, 0x93]),
         near in any::<bool>(),
         len in prop::sample::select(vec![0, 512, 1024, 65_536]),
     ) {
@@ -178,6 +276,9 @@ proptest! {
         cdb[1] = if opcode == 0x9e { 0x12 } else { cdb[1] & 0x18 };
         if opcode == 0x9e {
             cdb[14] = 0;
+        }
+        if opcode == 0x9c {
+            cdb[10..12].fill(0);
         }
         cdb[15] = 0;
         if near {
