@@ -9,7 +9,7 @@ use crate::block::completions::{Completions, Waker};
 use crate::block::{Backend, Request};
 use crate::lun::{LogicalUnit, Outcome, Step, Transfer};
 use crate::scsi::identity::Identity;
-use crate::scsi::{self, Command, Sense};
+use crate::scsi::{Command, Sense};
 use crossbeam_channel::{Receiver, Sender};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -286,7 +286,7 @@ impl Served {
     }
 
     fn begin(&mut self, uio_ring::Command { cdb, token }: uio_ring::Command) -> Result<(), RingError> {
-        match guarded(|| scsi::decode(cdb.as_bytes()), Err(Sense::INTERNAL_FAILURE)) {
+        match guarded(|| self.lun.decode(cdb.as_bytes()), Err(Sense::INTERNAL_FAILURE)) {
             Ok(command) if LogicalUnit::needs_identity(&command) => {
                 let (source, sender, waker) =
                     (self.identity.clone(), self.sender.clone(), self.waker.clone());

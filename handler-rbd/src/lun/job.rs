@@ -75,6 +75,11 @@ pub(super) trait Steps: fmt::Debug + Send {
     /// Whether there is nothing left to start, now or after what is out has come back.
     fn is_exhausted(&self) -> bool;
 
+    /// Takes the failure of an operation as something to go on from; otherwise gives it back.
+    fn recover(&mut self, _op: Op, error: BackendError) -> Result<(), BackendError> {
+        Err(error)
+    }
+
     /// What the failure of an operation means.
     fn failure(&self, op: Op, error: BackendError) -> Outcome {
         of_failure(error, direction(op))
@@ -212,7 +217,9 @@ impl Job {
         let verdict = match (result, &mut self.work) {
             (Ok(()), Work::Many(steps)) => steps.accept(op, answer, data_out),
             (Ok(()), Work::One { .. }) => Ok(()),
-            (Err(error), Work::Many(steps)) => Err(steps.failure(op, error)),
+            (Err(error), Work::Many(steps)) => {
+                steps.recover(op, error).map_err(|error| steps.failure(op, error))
+            }
             (Err(error), Work::One { .. }) => Err(of_failure(error, direction(op))),
         };
         if let Err(outcome) = verdict {

@@ -10,6 +10,8 @@ mod copy;
 mod fill;
 mod inform;
 mod job;
+mod lba_status;
+mod orwrite;
 pub mod outcome;
 mod pieces;
 mod provision;
@@ -22,7 +24,7 @@ pub use job::{Answer, DataOut, Finished, Job, Memory, Task};
 pub use outcome::Outcome;
 
 use crate::block::{ByteRange, Limits};
-use crate::scsi::{Command, Extent, Sense, mode_select};
+use crate::scsi::{Command, Extent, Sense, mode_select, opcode};
 
 /// What a logical unit is made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +101,15 @@ impl LogicalUnit {
         self.block_size
     }
 
+    /// Reads a CDB. A command that this disk cannot have is not known, whatever its fields hold.
+    pub fn decode(&self, cdb: &[u8]) -> Result<Command, Sense> {
+        crate::scsi::decode(cdb).map_err(|sense| match opcode::row(cdb) {
+            // Of a target port is not known here; `start` sees.
+            Some(row) if !self.has(row.need(), true) => Sense::INVALID_OPCODE,
+            _ => sense,
+        })
+    }
+
     /// Whether `start` needs an identity for this command.
     pub fn needs_identity(command: &Command) -> bool {
         inform::needs_identity(command)
@@ -145,6 +156,9 @@ impl LogicalUnit {
             Command::Write(extent) => access::write(self, extent, transfer),
             Command::CompareAndWrite(extent) => access::compare_and_write(self, extent, transfer),
             Command::PreFetch(extent) => access::pre_fetch(self, extent),
+            Command::WriteAtomic(extent) => access::write_atomic(self, extent, transfer),
+            Command::OrWrite(extent) => orwrite::orwrite(self, extent, transfer),
+            Command::GetLbaStatus { lba, allocation } => lba_status::get(self, lba, allocation),
             Command::SynchronizeCache(extent) => access::synchronize_cache(self, extent),
             Command::Verify { extent, check } => verify::verify(self, extent, check, transfer),
             Command::WriteAndVerify { extent, check } => {

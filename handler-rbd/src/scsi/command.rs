@@ -7,7 +7,7 @@ use super::cdb::{CDB_MAX, Cdb};
 use super::extended_copy::CopyResults;
 use super::opcode::lookup;
 use super::sense::Sense;
-use super::{Blocks, Extent};
+use super::{Blocks, Extent, Lba};
 
 /// A decoded command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,12 +59,23 @@ pub enum Command {
         /// ALLOCATION LENGTH.
         allocation: u32,
     },
+    /// GET LBA STATUS(16).
+    GetLbaStatus {
+        /// STARTING LOGICAL BLOCK ADDRESS.
+        lba: Lba,
+        /// ALLOCATION LENGTH.
+        allocation: u32,
+    },
     /// READ(6), (10), (12), (16).
     Read(Extent),
     /// WRITE(6), (10), (12), (16).
     Write(Extent),
     /// COMPARE AND WRITE.
     CompareAndWrite(Extent),
+    /// WRITE ATOMIC(16), without ATOMIC BOUNDARY.
+    WriteAtomic(Extent),
+    /// ORWRITE(16).
+    OrWrite(Extent),
     /// VERIFY(10), (12), (16).
     Verify {
         /// What to read.
@@ -269,12 +280,15 @@ impl Command {
             Self::ReadCapacity10 => DataPhase::In { allocation: 8 },
             Self::ReadCapacity16 { allocation }
             | Self::ReceiveCopyResults { allocation, .. }
+            | Self::GetLbaStatus { allocation, .. }
             | Self::ReadDefectData { allocation, .. }
             | Self::ReportSupportedOperationCodes { allocation, .. }
             | Self::ReportSupportedTaskManagementFunctions { allocation, .. }
             | Self::ReportTargetPortGroups { allocation, .. } => DataPhase::In { allocation },
             Self::Read(extent) => DataPhase::BlocksIn(extent.blocks),
-            Self::Write(extent) => DataPhase::BlocksOut(extent.blocks),
+            Self::Write(extent) | Self::WriteAtomic(extent) | Self::OrWrite(extent) => {
+                DataPhase::BlocksOut(extent.blocks)
+            }
             // What to compare with, then what to write.
             Self::CompareAndWrite(extent) => DataPhase::BlocksOut(Blocks(extent.blocks.0.saturating_mul(2))),
             Self::WriteAndVerify { extent, .. } | Self::Verify { extent, check: ByteCheck::Blocks } => {

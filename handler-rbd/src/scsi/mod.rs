@@ -12,6 +12,7 @@ pub mod defects;
 pub mod extended_copy;
 pub mod identity;
 pub mod inquiry;
+pub mod lba_status;
 pub mod log_pages;
 pub mod mode;
 pub mod mode_select;

@@ -12,11 +12,25 @@ use super::command::Command;
 use super::parse;
 use super::sense::Sense;
 
-/// A command this logical unit knows.
+/// What a logical unit must have for a command to be one of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing but blocks.
+    Nothing,
+    /// Storage that compares and writes a logical block in one operation.
+    CompareAndWrite,
+    /// Storage that writes aligned logical blocks in one operation.
+    AtomicWrite,
+    /// A target port, which is in a group.
+    Port,
+}
+
+/// A command that a logical unit can have.
 pub struct Row {
     name: &'static str,
     service_action: Option<u8>,
     usage: &'static [u8],
+    need: Need,
     /// One bits: the CDB's bytes.
     whole: u128,
     /// One bits: those of the CDB that must be zero.
@@ -55,7 +69,12 @@ impl Row {
         // A CDB that found the row has the row's opcode and service action, which the usage data name.
         refused[0] = 0;
         let (whole, refused) = (u128::from_be_bytes(whole), u128::from_be_bytes(refused));
-        Self { name, service_action, usage, whole, refused, parse }
+        Self { name, service_action, usage, need: Need::Nothing, whole, refused, parse }
+    }
+
+    /// A command that only some logical units have.
+    const fn needing(self, need: Need) -> Self {
+        Self { need, ..self }
     }
 
     /// The command's name in the standard.
@@ -71,6 +90,11 @@ impl Row {
     /// SERVICE ACTION, if the opcode has them.
     pub const fn service_action(&self) -> Option<u8> {
         self.service_action
+    }
+
+    /// What it takes.
+    pub const fn need(&self) -> Need {
+        self.need
     }
 
     /// CDB usage data; as long as the CDB.
@@ -135,15 +159,18 @@ pub const TABLE: &[Row] = &[
     Row::service("RECEIVE COPY OPERATING PARAMETERS", &[0x84, 0x03, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], parse::receive_copy_operating_parameters),
     Row::service("RECEIVE COPY FAILURE DETAILS(LID1)", &[0x84, 0x04, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], parse::receive_copy_failure_details),
     Row::new("READ(16)", &[0x88, 0x1a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0], parse::read_16),
-    Row::new("COMPARE AND WRITE", &[0x89, 0x1a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0xff, 0x1f, 0], parse::compare_and_write),
+    Row::new("COMPARE AND WRITE", &[0x89, 0x1a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0xff, 0x1f, 0], parse::compare_and_write).needing(Need::CompareAndWrite),
     Row::new("WRITE(16)", &[0x8a, 0x1a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0], parse::write_16),
+    Row::new("ORWRITE(16)", &[0x8b, 0x1a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0], parse::orwrite_16).needing(Need::CompareAndWrite),
     Row::new("WRITE AND VERIFY(16)", &[0x8e, 0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0], parse::write_and_verify_16),
     Row::new("VERIFY(16)", &[0x8f, 0x16, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0], parse::verify_16),
     Row::new("PRE-FETCH(16)", &[0x90, 0x02, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0], parse::pre_fetch_16),
     Row::new("SYNCHRONIZE CACHE(16)", &[0x91, 0x06, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0], parse::synchronize_cache_16),
     Row::new("WRITE SAME(16)", &[0x93, 0x09, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0], parse::write_same_16),
+    Row::new("WRITE ATOMIC(16)", &[0x9c, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0], parse::write_atomic_16).needing(Need::AtomicWrite),
     Row::service("READ CAPACITY(16)", &[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], parse::read_capacity_16),
-    Row::service("REPORT TARGET PORT GROUPS", &[0xa3, 0x2a, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], parse::report_target_port_groups),
+    Row::service("GET LBA STATUS(16)", &[0x9e, 0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0], parse::get_lba_status_16),
+    Row::service("REPORT TARGET PORT GROUPS", &[0xa3, 0x2a, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], parse::report_target_port_groups).needing(Need::Port),
     Row::service("REPORT SUPPORTED OPERATION CODES", &[0xa3, 0x0c, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0], parse::report_supported_operation_codes),
     Row::service("REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", &[0xa3, 0x0d, 0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], parse::report_supported_task_management_functions),
     Row::new("READ(12)", &[0xa8, 0x1a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0], parse::read_12),
@@ -289,12 +316,15 @@ mod tests {
             (0x88, None, 16),       // READ(16)
             (0x89, None, 16),       // COMPARE AND WRITE
             (0x8a, None, 16),       // WRITE(16)
+            (0x8b, None, 16),       // ORWRITE(16)
             (0x8e, None, 16),       // WRITE AND VERIFY(16)
             (0x8f, None, 16),       // VERIFY(16)
             (0x90, None, 16),       // PRE-FETCH(16)
             (0x91, None, 16),       // SYNCHRONIZE CACHE(16)
             (0x93, None, 16),       // WRITE SAME(16)
+            (0x9c, None, 16),       // WRITE ATOMIC(16)
             (0x9e, Some(0x10), 16), // READ CAPACITY(16)
+            (0x9e, Some(0x12), 16), // GET LBA STATUS(16)
             (0xa3, Some(0x0a), 12), // REPORT TARGET PORT GROUPS
             (0xa3, Some(0x0c), 12), // REPORT SUPPORTED OPERATION CODES
             (0xa3, Some(0x0d), 12), // REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS

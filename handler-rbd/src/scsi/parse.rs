@@ -161,6 +161,11 @@ pub(super) fn read_capacity_16(cdb: Cdb) -> Parsed {
     Ok(Command::ReadCapacity16 { allocation: cdb.u32::<10>() })
 }
 
+/// REPORT TYPE, which SBC-4 put into byte 14, can only be 0, all blocks: the usage data see to that.
+pub(super) fn get_lba_status_16(cdb: Cdb) -> Parsed {
+    Ok(Command::GetLbaStatus { lba: Lba(cdb.u64::<2>()), allocation: cdb.u32::<10>() })
+}
+
 pub(super) fn read_6(cdb: Cdb) -> Parsed {
     Ok(Command::Read(extent_6(cdb)))
 }
@@ -195,6 +200,19 @@ pub(super) fn write_16(cdb: Cdb) -> Parsed {
 
 pub(super) fn compare_and_write(cdb: Cdb) -> Parsed {
     Ok(Command::CompareAndWrite(Extent { lba: Lba(cdb.u64::<2>()), blocks: Blocks(cdb.byte::<13>().into()) }))
+}
+
+/// ATOMIC BOUNDARY can only be 0: the Block Limits page names none.
+pub(super) fn write_atomic_16(cdb: Cdb) -> Parsed {
+    if cdb.u16::<10>() != 0 {
+        return Err(Sense::invalid_cdb_field(10, Some(7)));
+    }
+    let blocks = Blocks(cdb.u16::<12>().into());
+    Ok(Command::WriteAtomic(Extent { lba: Lba(cdb.u64::<2>()), blocks }))
+}
+
+pub(super) fn orwrite_16(cdb: Cdb) -> Parsed {
+    Ok(Command::OrWrite(extent_16(cdb)))
 }
 
 pub(super) fn synchronize_cache_10(cdb: Cdb) -> Parsed {

@@ -34,6 +34,9 @@ pub struct BlockLimits {
     pub max_unmap_descriptors: u32,
     /// OPTIMAL UNMAP GRANULARITY.
     pub unmap_granularity: u32,
+    /// MAXIMUM ATOMIC TRANSFER LENGTH, ATOMIC ALIGNMENT and ATOMIC TRANSFER LENGTH GRANULARITY, all in one: what
+    /// they promise together is then true of each write that fits them, and of no longer one.
+    pub atomic_write: u32,
 }
 
 /// Page 00h.
@@ -174,7 +177,10 @@ pub fn block_limits(limits: &BlockLimits, out: &mut Vec<u8>) {
         let alignment = UGAVALID | (limits.unmap_granularity & !UGAVALID);
         out.extend_from_slice(&alignment.to_be_bytes());
         out.extend_from_slice(&u64::from(u32::MAX).to_be_bytes()); // MAXIMUM WRITE SAME LENGTH
-        out.extend_from_slice(&[0; 20]);
+        for _ in 0..3 {
+            out.extend_from_slice(&limits.atomic_write.to_be_bytes());
+        }
+        out.extend_from_slice(&[0; 8]); // no ATOMIC BOUNDARY
     });
 }
 
