@@ -2,7 +2,8 @@
 //! the note that is kept with it. The thread is made with an image's first such request.
 //!
 //! # What bounds a call
-//! All wait for RADOS, where each operation ends with the operation time-out at the latest ([`Cluster`]).
+//! All wait for RADOS, where each operation ends with the operation time-out at the latest ([`Cluster`]); a
+//! request is a few of them in a row.
 //! * Extents: `rbd_diff_iterate2` first waits for the writes in flight, so it tells of all that completed
 //!   before it began, and of one that runs beside it either way. It neither needs nor takes the exclusive
 //!   lock, and it holds no writes up. Then comes one read of the object map for each snapshot and one for
@@ -10,8 +11,8 @@
 //!   (`rbd_concurrent_management_ops`).
 //! * Notes: like a write, setting and removing take the exclusive lock from another client that has it. One
 //!   that lives gives it up when its own writes are done; one that is dead or frozen is shut out once its
-//!   watch has timed out (30 s). One that refuses (`rbd lock acquire`) makes it fail with EROFS, a blocklist
-//!   entry with ESHUTDOWN: [`ErrorKind::Fenced`] both. Reading takes no lock.
+//!   watch has timed out (30 s). A lock that is not to be had (`rbd lock add`) makes it fail with EROFS at
+//!   once, a blocklist entry with ESHUTDOWN: [`ErrorKind::Fenced`] both. Reading takes no lock.
 //!
 //! [`Cluster`]: super::Cluster
 
@@ -167,12 +168,24 @@ fn set_note(image: &RawImage, id: &str, note: &[u8]) -> Result<(), BackendError>
     if note.is_empty() {
         return match image.remove_metadata(KEY) {
             Err(Errno(libc::ENOENT)) => Ok(()), // there is none
-            result => result.map_err(backend_error),
+            result => result.map_err(|errno| not_kept(image, errno)),
         };
     }
     let value = signed(note, id).ok_or(INVALID)?;
     let value = c_string(&value).map_err(backend_error)?;
-    image.set_metadata(KEY, &value).map_err(backend_error)
+    image.set_metadata(KEY, &value).map_err(|errno| not_kept(image, errno))
+}
+
+/// Why a note was not kept. Without the lock librbd says EROFS, whatever kept it from getting it; another
+/// question tells whether it was RADOS.
+fn not_kept(image: &RawImage, errno: Errno) -> BackendError {
+    if errno == Errno(libc::EROFS)
+        && let Err(cause) = image.metadata(KEY)
+        && cause != Errno(libc::ENOENT)
+    {
+        return backend_error(cause);
+    }
+    backend_error(errno)
 }
 
 /// The note that is kept with the image; empty if there is none. Blocks.

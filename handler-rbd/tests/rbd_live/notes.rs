@@ -1,8 +1,9 @@
 //! What is kept with an image for whoever opens it next.
 
-use crate::setup::{Device, MIB, TestImage, connect, pattern, range, run};
-use handler_rbd::block::{Backend, Buffer, ErrorKind, Op};
-use handler_rbd::rbd::Image;
+use crate::setup::{Device, MIB, TestImage, conf, connect, pattern, range, run};
+use handler_rbd::block::{Backend, BackendError, Buffer, ErrorKind, Op};
+use handler_rbd::rbd::{Cluster, ClusterConfig, Image};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 fn set(device: &Device, image: &Image, buffer: Buffer) -> Result<(), ErrorKind> {
@@ -118,12 +119,63 @@ fn a_fenced_client_keeps_nothing() {
             connect().blocklist(&old.cluster().addresses().unwrap()).unwrap();
             let start = Instant::now();
             let case = format!("{features}, {first:?}");
-            assert_eq!(set(&device, &old, text(b"late")), Err(ErrorKind::Fenced), "{case}");
+            // By name, not EROFS, which only says that there is no lock.
+            old.submit(device.request(Op::SetNote, text(b"late")));
+            let fenced = BackendError { kind: ErrorKind::Fenced, errno: libc::ESHUTDOWN };
+            assert_eq!(device.wait().result, Err(fenced), "{case}");
             assert_eq!(set(&device, &old, Buffer::None), Err(ErrorKind::Fenced), "{case}");
             assert_eq!(old.note().map_err(|error| error.kind), Err(ErrorKind::Fenced), "{case}");
             assert!(start.elapsed() < Duration::from_secs(10), "{case}: {:?}", start.elapsed());
             assert_eq!(test.open().note(), Ok(first.unwrap_or("").into()), "{case}");
         }
+    }
+}
+
+/// A cluster that answers again when this is dropped.
+struct Paused;
+
+impl Paused {
+    fn new() -> Self {
+        run("ceph osd set pause");
+        Self
+    }
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("ceph").args(["osd", "unset", "pause"]).output();
+    }
+}
+
+#[test]
+#[ignore = "needs a Ceph cluster: run by scripts/test through the lab"]
+fn errands_end_with_the_time_out_of_operations() {
+    // Time-outs of less than the half minute that these settings are for.
+    let (_file, config) = conf(|line| {
+        let quick = "[global]\nosd_heartbeat_grace = 1\nosd_heartbeat_interval = 1";
+        Some(if line == "[global]" { quick.into() } else { line.to_owned() })
+    });
+    let config = ClusterConfig { op_timeout: Some(Duration::from_secs(3)), ..config };
+    let device = Device::new(4096);
+    for has_lock in [true, false] {
+        let test = TestImage::create("note-paused", "16M --image-feature layering,exclusive-lock");
+        let image = Image::open(Arc::new(Cluster::connect(&config).unwrap()), "rbd", &test.0).unwrap();
+        if has_lock {
+            assert_eq!(set(&device, &image, text(b"before")), Ok(()));
+        }
+        let paused = Paused::new();
+        for op in [Op::SetNote, Op::Extents(range(0, 16 * MIB))] {
+            let start = Instant::now();
+            image.submit(device.request(op, text(b"late")));
+            let kind = device.wait().result.map_err(|error| error.kind);
+            assert_eq!(kind, Err(ErrorKind::TimedOut), "{op:?}, {has_lock}");
+            let took = start.elapsed();
+            println!("{op:?}, has lock: {has_lock}, took {took:?}");
+            assert!(took < Duration::from_secs(4 * 3), "{op:?}, {has_lock}: {took:?}");
+        }
+        assert_eq!(image.note().map_err(|error| error.kind), Err(ErrorKind::TimedOut));
+        drop(paused);
+        drop(image);
     }
 }
 
