@@ -79,6 +79,11 @@ pub(super) trait Steps: fmt::Debug + Send {
         of_failure(error, direction(op))
     }
 
+    /// How far a job is whose progress is asked for, in parts of 65536.
+    fn progress(&self) -> u16 {
+        0
+    }
+
     /// How the command ends that has done everything. If the answer is [`Step::Reply`], `reply`, which is empty,
     /// is filled.
     fn conclude(&mut self, _reply: &mut Vec<u8>) -> Step {
@@ -96,6 +101,8 @@ pub(super) enum Role {
     Copy,
     /// FORMAT UNIT or SANITIZE: has the disk to itself and outlives its command.
     Erasure,
+    /// SANITIZE, EXIT FAILURE MODE.
+    Exit,
 }
 
 /// A command under way.
@@ -130,7 +137,6 @@ impl Job {
     }
 
     /// The same in a role.
-    #[allow(dead_code, reason = "the next commits")]
     pub(super) fn with_role(self, role: Role) -> Self {
         Self { role, ..self }
     }
@@ -139,9 +145,16 @@ impl Job {
         Self { work, role, out: 0, failed: None, data_out }
     }
 
-    #[allow(dead_code, reason = "the next commits")]
     pub(super) fn role(&self) -> Role {
         self.role
+    }
+
+    /// See [`Steps::progress`].
+    pub(super) fn progress(&self) -> u16 {
+        match &self.work {
+            Work::One { .. } => 0,
+            Work::Many(steps) => steps.progress(),
+        }
     }
 
     /// The next operation to start, if one can be started now.

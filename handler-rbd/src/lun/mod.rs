@@ -6,6 +6,7 @@
 //! nothing. Knows nothing of the ring or of Ceph.
 
 mod access;
+mod erase;
 mod fill;
 mod inform;
 mod job;
@@ -70,6 +71,7 @@ pub struct LogicalUnit {
     /// A unit attention to report, once. The ring does not say which initiator a command is from, so there
     /// is one for all, and the first to come takes it.
     attention: Option<Sense>,
+    condition: erase::Condition,
 }
 
 impl LogicalUnit {
@@ -82,6 +84,7 @@ impl LogicalUnit {
             max_transfer: geometry.max_sectors,
             limits: geometry.limits,
             attention: None,
+            condition: erase::Condition::Ready,
         }
     }
 
@@ -101,7 +104,7 @@ impl LogicalUnit {
     }
 
     /// How many of the data buffer's first bytes `start` wants to see as `params`; fewer if the buffer is
-    /// shorter. UNMAP, MODE SELECT: the parameter list. WRITE SAME that may unmap: its block, to see whether it is zero.
+    /// shorter. UNMAP, MODE SELECT, FORMAT UNIT, SANITIZE: the parameter list. WRITE SAME that may unmap: its block, to see whether it is zero.
     pub fn parameters(&self, command: &Command) -> usize {
         provision::parameters(command, self.block_size)
     }
@@ -123,6 +126,9 @@ impl LogicalUnit {
         {
             self.attention = None;
             return Step::Done(attention.into());
+        }
+        if let Some(refusal) = self.condition.refusal(command) {
+            return Step::Done(refusal);
         }
         self.plan(command, *transfer, identity, params, reply)
             .unwrap_or_else(|sense| Step::Done(sense.into()))
@@ -151,9 +157,11 @@ impl LogicalUnit {
                 provision::write_same(self, &ask, transfer, params)
             }
             Command::Unmap { list } => provision::unmap(self, list, params),
+            Command::FormatUnit { list } => erase::format(self, list, params),
+            Command::Sanitize(ask) => erase::sanitize(self, ask, params),
             // SAM-4, "Unit attention condition": asked like this, a pending one is told in the reply, once.
             Command::RequestSense { descriptor, allocation } => {
-                let sense = self.attention.take().unwrap_or(Sense::NONE);
+                let sense = self.attention.take().unwrap_or(self.condition.sense());
                 inform::request_sense(sense, descriptor, allocation, reply);
                 Ok(Step::Reply)
             }
@@ -191,7 +199,10 @@ impl LogicalUnit {
         data_out: DataOut<'_>,
         reply: &mut Vec<u8>,
     ) -> Step {
-        job.finish(finished, self.block_size, data_out, reply).unwrap_or(Step::Wait)
+        let came_back = (finished.op, finished.result);
+        let step = job.finish(finished, self.block_size, data_out, reply).unwrap_or(Step::Wait);
+        self.watch(job, came_back, &step);
+        step
     }
 
     /// The disk has a new size. The next command that may report it does.

@@ -4,7 +4,9 @@
 //! what a CDB can tell alone; what depends on the disk (capacity, block size, data buffer) is left to `lun`.
 
 use super::cdb::{CDB_MAX, Cdb};
+use super::format::FormatHeader;
 use super::opcode::lookup;
+use super::sanitize::{Sanitize, Service};
 use super::sense::Sense;
 use super::{Blocks, Extent};
 
@@ -98,6 +100,13 @@ pub enum Command {
         /// PARAMETER LIST LENGTH.
         list: u16,
     },
+    /// FORMAT UNIT.
+    FormatUnit {
+        /// FMTDATA and LONGLIST: the parameter list's header, if there is a list.
+        list: Option<FormatHeader>,
+    },
+    /// SANITIZE.
+    Sanitize(Sanitize),
     /// READ DEFECT DATA(10) and (12).
     ReadDefectData {
         /// The 12-byte command, whose reply has the longer header.
@@ -266,6 +275,13 @@ impl Command {
             Self::Unmap { list } | Self::ModeSelect { list, .. } => {
                 DataPhase::ParameterList { len: list.into() }
             }
+            // The CDB does not say how long the list is; it is at least its header.
+            Self::FormatUnit { list: Some(header) } => DataPhase::ParameterList { len: header.bytes() },
+            Self::FormatUnit { list: None } => DataPhase::None,
+            Self::Sanitize(Sanitize { service: Service::Overwrite { list }, .. }) => {
+                DataPhase::ParameterList { len: list.into() }
+            }
+            Self::Sanitize(_) => DataPhase::None,
         }
     }
 }
