@@ -149,7 +149,7 @@ impl Served {
     /// way, so backend and mapping may be closed.
     pub fn run(mut self) -> Exit {
         // A predecessor may have published answers and died before it kicked.
-        let mut ended = self.ring.kick();
+        let mut ended = self.ring.kick().and_then(|()| self.resume_erasure());
         loop {
             match ended.and_then(|()| self.serve()) {
                 Ok(exit) => return exit,
@@ -163,7 +163,7 @@ impl Served {
                     // BUSY, so none of it may be answered by us; ids and pages may be in use again.
                     tracing::error!(%error, "dropping the commands in progress and starting over");
                     self.void_all();
-                    ended = self.ring.rewind();
+                    ended = self.ring.rewind().and_then(|()| self.resume_erasure());
                 }
                 Err(error) => {
                     tracing::error!(%error, "the ring cannot be used any more; restart the daemon to reset it");

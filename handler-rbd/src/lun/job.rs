@@ -90,6 +90,11 @@ pub(super) trait Steps: fmt::Debug + Send {
         Progress::default()
     }
 
+    /// How far a job is whose progress is asked for, in parts of 65536.
+    fn progress(&self) -> u16 {
+        0
+    }
+
     /// How the command ends that has done everything. If the answer is [`Step::Reply`], `reply`, which is empty,
     /// is filled.
     fn conclude(&mut self, _reply: &mut Vec<u8>) -> Step {
@@ -107,6 +112,8 @@ pub(super) enum Role {
     Copy(Option<u8>),
     /// FORMAT UNIT or SANITIZE: has the disk to itself and outlives its command.
     Erasure,
+    /// SANITIZE, EXIT FAILURE MODE.
+    Exit,
 }
 
 /// A command under way.
@@ -157,6 +164,14 @@ impl Job {
         match &self.work {
             Work::Many(steps) => steps.copied(),
             Work::One { .. } => Progress::default(),
+        }
+    }
+
+    /// See [`Steps::progress`].
+    pub(super) fn progress(&self) -> u16 {
+        match &self.work {
+            Work::One { .. } => 0,
+            Work::Many(steps) => steps.progress(),
         }
     }
 

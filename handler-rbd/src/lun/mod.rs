@@ -7,6 +7,7 @@
 
 mod access;
 mod copy;
+mod erase;
 mod fill;
 mod inform;
 mod job;
@@ -75,6 +76,7 @@ pub struct LogicalUnit {
     /// is one for all, and the first to come takes it.
     attention: Option<Sense>,
     copies: copy::Copies,
+    condition: erase::Condition,
 }
 
 impl LogicalUnit {
@@ -88,6 +90,7 @@ impl LogicalUnit {
             limits: geometry.limits,
             attention: None,
             copies: copy::Copies::default(),
+            condition: erase::Condition::Ready,
         }
     }
 
@@ -116,7 +119,8 @@ impl LogicalUnit {
     }
 
     /// How many of the data buffer's first bytes `start` wants to see as `params`; fewer if the buffer is
-    /// shorter. UNMAP, MODE SELECT, EXTENDED COPY: the parameter list. WRITE SAME that may unmap: its block, to see whether it is zero.
+    /// shorter. UNMAP, MODE SELECT, EXTENDED COPY, FORMAT UNIT, SANITIZE: the parameter list. WRITE SAME that may
+    /// unmap: its block, to see whether it is zero.
     pub fn parameters(&self, command: &Command) -> usize {
         provision::parameters(command, self.block_size)
     }
@@ -138,6 +142,9 @@ impl LogicalUnit {
         {
             self.attention = None;
             return Step::Done(attention.into());
+        }
+        if let Some(refusal) = self.condition.refusal(command) {
+            return Step::Done(refusal);
         }
         self.plan(command, *transfer, identity, params, reply)
             .unwrap_or_else(|sense| Step::Done(sense.into()))
@@ -170,9 +177,11 @@ impl LogicalUnit {
             }
             Command::ExtendedCopy { list } => copy::extended_copy(self, list, transfer, identity, params),
             Command::Unmap { list } => provision::unmap(self, list, params),
+            Command::FormatUnit { list } => erase::format(self, list, params),
+            Command::Sanitize(ask) => erase::sanitize(self, ask, params),
             // SAM-4, "Unit attention condition": asked like this, a pending one is told in the reply, once.
             Command::RequestSense { descriptor, allocation } => {
-                let sense = self.attention.take().unwrap_or(Sense::NONE);
+                let sense = self.attention.take().unwrap_or(self.condition.sense());
                 inform::request_sense(sense, descriptor, allocation, reply);
                 Ok(Step::Reply)
             }
@@ -211,10 +220,11 @@ impl LogicalUnit {
         data_out: DataOut<'_>,
         reply: &mut Vec<u8>,
     ) -> Step {
+        let came_back = (finished.op, finished.result);
         let step = job.finish(finished, self.block_size, data_out, reply).unwrap_or(Step::Wait);
         match job.role() {
             Role::Copy(id) => self.copies.went_on(id, job.copied(), &step),
-            Role::Io | Role::Erasure => {}
+            Role::Io | Role::Erasure | Role::Exit => self.watch(job, came_back, &step),
         }
         step
     }

@@ -5,7 +5,9 @@
 
 use super::cdb::{CDB_MAX, Cdb};
 use super::extended_copy::CopyResults;
+use super::format::FormatHeader;
 use super::opcode::lookup;
+use super::sanitize::{Sanitize, Service};
 use super::sense::Sense;
 use super::{Blocks, Extent, Lba};
 
@@ -122,6 +124,13 @@ pub enum Command {
         /// ALLOCATION LENGTH.
         allocation: u32,
     },
+    /// FORMAT UNIT.
+    FormatUnit {
+        /// FMTDATA and LONGLIST: the parameter list's header, if there is a list.
+        list: Option<FormatHeader>,
+    },
+    /// SANITIZE.
+    Sanitize(Sanitize),
     /// READ DEFECT DATA(10) and (12).
     ReadDefectData {
         /// The 12-byte command, whose reply has the longer header.
@@ -305,6 +314,13 @@ impl Command {
             Self::Unmap { list } | Self::ModeSelect { list, .. } => {
                 DataPhase::ParameterList { len: list.into() }
             }
+            // The CDB does not say how long the list is; it is at least its header.
+            Self::FormatUnit { list: Some(header) } => DataPhase::ParameterList { len: header.bytes() },
+            Self::FormatUnit { list: None } => DataPhase::None,
+            Self::Sanitize(Sanitize { service: Service::Overwrite { list }, .. }) => {
+                DataPhase::ParameterList { len: list.into() }
+            }
+            Self::Sanitize(_) => DataPhase::None,
         }
     }
 }

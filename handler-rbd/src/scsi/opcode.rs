@@ -5,7 +5,8 @@
 //! it is an error, never ignored. RDPROTECT, WRPROTECT, ANCHOR, PBDATA, LBDATA, PMI, RELADR, NACA and LINK are
 //! refused by that alone. Named, though nothing depends on them: DPO is a hint; FUA, FUA_NV and SYNC_NV ask
 //! for what every write gives here; IMMED allows an early answer, and a late one keeps more than its promise;
-//! GROUP NUMBER has no effect without groups to count in.
+//! GROUP NUMBER has no effect without groups to count in;
+//! CMPLST is about a list of defects that is empty; AUSE is ignored by EXIT FAILURE MODE.
 
 use super::cdb::{CDB_MAX, Cdb};
 use super::command::Command;
@@ -134,6 +135,7 @@ const SERVICE_ACTION: u8 = 0x1f;
 pub const TABLE: &[Row] = &[
     Row::new("TEST UNIT READY", &[0x00, 0, 0, 0, 0, 0], parse::test_unit_ready),
     Row::new("REQUEST SENSE", &[0x03, 0x01, 0, 0, 0xff, 0], parse::request_sense),
+    Row::new("FORMAT UNIT", &[0x04, 0x38, 0, 0, 0, 0], parse::format_unit),
     Row::new("READ(6)", &[0x08, 0x1f, 0xff, 0xff, 0xff, 0], parse::read_6),
     Row::new("WRITE(6)", &[0x0a, 0x1f, 0xff, 0xff, 0xff, 0], parse::write_6),
     Row::new("INQUIRY", &[0x12, 0x01, 0xff, 0xff, 0xff, 0], parse::inquiry),
@@ -151,6 +153,9 @@ pub const TABLE: &[Row] = &[
     Row::new("READ DEFECT DATA(10)", &[0x37, 0, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0], parse::read_defect_data_10),
     Row::new("WRITE SAME(10)", &[0x41, 0x08, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0], parse::write_same_10),
     Row::new("UNMAP", &[0x42, 0, 0, 0, 0, 0, 0x1f, 0xff, 0xff, 0], parse::unmap),
+    Row::service("SANITIZE, OVERWRITE", &[0x48, 0xa1, 0, 0, 0, 0, 0, 0xff, 0xff, 0], parse::sanitize_overwrite),
+    Row::service("SANITIZE, BLOCK ERASE", &[0x48, 0xa2, 0, 0, 0, 0, 0, 0, 0, 0], parse::sanitize_block_erase),
+    Row::service("SANITIZE, EXIT FAILURE MODE", &[0x48, 0xbf, 0, 0, 0, 0, 0, 0, 0, 0], parse::sanitize_exit_failure_mode),
     Row::new("LOG SENSE", &[0x4d, 0, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0xff, 0], parse::log_sense),
     Row::new("MODE SELECT(10)", &[0x55, 0x10, 0, 0, 0, 0, 0, 0xff, 0xff, 0], parse::mode_select_10),
     Row::new("MODE SENSE(10)", &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0], parse::mode_sense_10),
@@ -289,6 +294,7 @@ mod tests {
         let expected: &[(u8, Option<u8>, usize)] = &[
             (0x00, None, 6),        // TEST UNIT READY
             (0x03, None, 6),        // REQUEST SENSE
+            (0x04, None, 6),        // FORMAT UNIT
             (0x08, None, 6),        // READ(6)
             (0x0a, None, 6),        // WRITE(6)
             (0x12, None, 6),        // INQUIRY
@@ -306,6 +312,9 @@ mod tests {
             (0x37, None, 10),       // READ DEFECT DATA(10)
             (0x41, None, 10),       // WRITE SAME(10)
             (0x42, None, 10),       // UNMAP
+            (0x48, Some(0x01), 10), // SANITIZE, OVERWRITE
+            (0x48, Some(0x02), 10), // SANITIZE, BLOCK ERASE
+            (0x48, Some(0x1f), 10), // SANITIZE, EXIT FAILURE MODE
             (0x4d, None, 10),       // LOG SENSE
             (0x55, None, 10),       // MODE SELECT(10)
             (0x5a, None, 10),       // MODE SENSE(10)

@@ -5,6 +5,8 @@
 use super::cdb::Cdb;
 use super::command::{ByteCheck, Command, ModeSense, PageControl, Selection};
 use super::extended_copy::CopyResults;
+use super::format::FormatHeader;
+use super::sanitize::{Sanitize, Service};
 use super::sense::Sense;
 use super::{Blocks, Extent, Lba};
 
@@ -270,6 +272,34 @@ pub(super) fn write_same_16(cdb: Cdb) -> Parsed {
 
 pub(super) fn unmap(cdb: Cdb) -> Parsed {
     Ok(Command::Unmap { list: cdb.u16::<7>() })
+}
+
+pub(super) fn format_unit(cdb: Cdb) -> Parsed {
+    // SBC-3, "FORMAT UNIT command": without FMTDATA there is no list for LONGLIST and CMPLST to be about.
+    match cdb.byte::<1>() & 0x38 {
+        0x00 => Ok(Command::FormatUnit { list: None }),
+        0x10 | 0x18 => Ok(Command::FormatUnit { list: Some(FormatHeader::Short) }),
+        0x30 | 0x38 => Ok(Command::FormatUnit { list: Some(FormatHeader::Long) }),
+        0x08 => Err(Sense::invalid_cdb_field(1, Some(3))),
+        _ => Err(Sense::invalid_cdb_field(1, Some(5))),
+    }
+}
+
+pub(super) fn sanitize_overwrite(cdb: Cdb) -> Parsed {
+    Ok(sanitize(cdb, Service::Overwrite { list: cdb.u16::<7>() }))
+}
+
+pub(super) fn sanitize_block_erase(cdb: Cdb) -> Parsed {
+    Ok(sanitize(cdb, Service::BlockErase))
+}
+
+pub(super) fn sanitize_exit_failure_mode(cdb: Cdb) -> Parsed {
+    Ok(sanitize(cdb, Service::ExitFailureMode))
+}
+
+fn sanitize(cdb: Cdb, service: Service) -> Command {
+    let (immediate, unrestricted) = (cdb.byte::<1>() & 0x80 != 0, cdb.byte::<1>() & 0x20 != 0);
+    Command::Sanitize(Sanitize { service, immediate, unrestricted })
 }
 
 pub(super) fn report_target_port_groups(cdb: Cdb) -> Parsed {

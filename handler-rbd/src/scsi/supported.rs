@@ -109,9 +109,9 @@ mod tests {
     #[test]
     fn all_commands() {
         let out = ask(Selection::All, false).unwrap();
-        assert_eq!(out[..4], [0, 0, 0x01, 0x70]); // 46 * 8
+        assert_eq!(out[..4], [0, 0, 0x01, 0x90]); // 50 * 8
         assert_eq!(out[4..12], [0x00, 0, 0, 0, 0, 0, 0, 6]);
-        assert_eq!(out.len(), 4 + 46 * 8);
+        assert_eq!(out.len(), 4 + 50 * 8);
         assert_eq!(out[4..12], [0x00, 0, 0, 0, 0, 0, 0, 6]); // TEST UNIT READY
         let read_16 = [0x88, 0, 0, 0, 0, 0, 0, 16];
         let report_groups = [0xa3, 0, 0, 0x0a, 0, 1, 0, 12]; // SERVACTV
@@ -123,8 +123,8 @@ mod tests {
     #[test]
     fn all_commands_with_timeouts() {
         let out = ask(Selection::All, true).unwrap();
-        assert_eq!(out[..4], [0, 0, 0x03, 0x98]); // 46 * 20
-        assert_eq!(out.len(), 4 + 46 * 20);
+        assert_eq!(out[..4], [0, 0, 0x03, 0xe8]); // 50 * 20
+        assert_eq!(out.len(), 4 + 50 * 20);
         assert_eq!(out[4..24], [0x00, 0, 0, 0, 0, 2, 0, 6, 0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     }
 

@@ -192,7 +192,9 @@ pub fn block_device_characteristics(solid_state: bool, out: &mut Vec<u8>) {
     page(BLOCK_DEVICE_CHARACTERISTICS, out, |out| {
         // MEDIUM ROTATION RATE: 0001h is solid state, 0 not reported.
         out.extend_from_slice(&[0, solid_state.into()]);
-        out.extend_from_slice(&[0; 58]);
+        // WABEREQ 01b: after SANITIZE, BLOCK ERASE reads succeed.
+        out.extend_from_slice(&[0, 0x40]);
+        out.extend_from_slice(&[0; 56]);
     });
 }
 

@@ -1,6 +1,7 @@
 //! CDBs and buffers in; operations, replies and outcomes out.
 
 mod access;
+mod erase;
 mod inform;
 mod lba_status;
 mod orwrite;

@@ -155,7 +155,7 @@ fn characteristics_and_provisioning() {
         let mut out = Vec::new();
         block_device_characteristics(solid_state, &mut out);
         let mut expected = [0; 64];
-        expected[..6].copy_from_slice(&[0x00, 0xb1, 0x00, 0x3c, 0x00, rotation]);
+        expected[..8].copy_from_slice(&[0x00, 0xb1, 0x00, 0x3c, 0x00, rotation, 0x00, 0x40]); // WABEREQ 01b
         assert_eq!(out, expected);
     }
     let mut out = Vec::new();
