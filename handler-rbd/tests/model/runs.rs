@@ -1,0 +1,104 @@
+//! The tests.
+
+use crate::drive::{NOT_YET, Plan, Tally, run};
+use crate::mutants::Mutant;
+use std::collections::BTreeMap;
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+}
+
+/// Runs of this kind, some with a sound disk and some with one that fails; all together as many commands.
+fn runs(depth: usize, block: u64, commands: u64) {
+    let total = number("MODEL_COMMANDS").map_or(commands, |all| all / 4);
+    let seeds = match number("MODEL_SEED") {
+        Some(seed) => vec![seed],
+        None => (1..=4).map(|n| n + 10 * depth as u64 + block).collect(),
+    };
+    let mut good = BTreeMap::new();
+    for &seed in &seeds {
+        let commands = total / seeds.len() as u64;
+        let plan = Plan { seed, commands, depth, block, faults: seed % 4 > 1, mutant: None };
+        let tally = run(plan).unwrap_or_else(|report| panic!("{report}"));
+        println!("{plan:?}\n  {:?}, most in flight {}, {} on average", tally.ends, tally.depth.0, mean(&tally));
+        for (name, count) in tally.good {
+            *good.entry(name).or_insert(0) += count;
+        }
+    }
+    assert!(seeds.len() == 1 || ALL.iter().all(|name| good.contains_key(name) != NOT_YET.contains(name)), "{good:?}");
+}
+
+fn mean(tally: &Tally) -> u64 {
+    tally.depth.1 / tally.answers.max(1)
+}
+
+/// Everything that must have been GOOD at least once.
+const ALL: &[&str] = &[
+    "READ(6)",
+    "READ(10)",
+    "READ(12)",
+    "READ(16)",
+    "WRITE(6)",
+    "WRITE(10)",
+    "WRITE(12)",
+    "WRITE(16)",
+    "WRITE AND VERIFY(10)",
+    "WRITE AND VERIFY(12)",
+    "WRITE AND VERIFY(16)",
+    "WRITE AND VERIFY(10)/BYTCHK",
+    "WRITE AND VERIFY(12)/BYTCHK",
+    "WRITE AND VERIFY(16)/BYTCHK",
+    "VERIFY(10)",
+    "VERIFY(12)",
+    "VERIFY(16)",
+    "VERIFY(10)/BYTCHK 1",
+    "VERIFY(12)/BYTCHK 1",
+    "VERIFY(16)/BYTCHK 1",
+    "VERIFY(10)/BYTCHK 3",
+    "VERIFY(12)/BYTCHK 3",
+    "VERIFY(16)/BYTCHK 3",
+    "COMPARE AND WRITE",
+    "WRITE SAME(10)",
+    "WRITE SAME(16)",
+    "WRITE SAME(16)/NDOB",
+    "UNMAP",
+    "SYNCHRONIZE CACHE(10)",
+    "SYNCHRONIZE CACHE(16)",
+    "PRE-FETCH(10)",
+    "PRE-FETCH(16)",
+    "ORWRITE(16)",
+    "WRITE ATOMIC(16)",
+    "EXTENDED COPY(LID1)",
+    "GET LBA STATUS(16)",
+    "FORMAT UNIT",
+    "SANITIZE/BLOCK ERASE",
+    "SANITIZE/OVERWRITE",
+];
+
+#[test]
+fn random_alone_512() {
+    runs(1, 512, 12_000);
+}
+
+#[test]
+fn random_alone_4096() {
+    runs(1, 4096, 12_000);
+}
+
+#[test]
+fn random_side_by_side_512() {
+    runs(64, 512, 20_000);
+}
+
+#[test]
+fn random_side_by_side_4096() {
+    runs(64, 4096, 20_000);
+}
+
+/// Storage that breaks this promise is found out.
+fn noticed(mutant: Mutant, depth: usize, hint: &str) {
+    let plan = Plan { seed: 77, commands: 30_000, depth, block: 512, faults: false, mutant: Some(mutant) };
+    let report = run(plan).map(drop).expect_err("nothing was noticed");
+    assert!(report.contains(hint), "{report}");
+}
