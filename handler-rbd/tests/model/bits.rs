@@ -55,7 +55,8 @@ impl Bits {
     pub(crate) fn see(&self, word: u64, since: u64) -> Result<(), String> {
         let (mut ones, mut zeros) = (0, 0);
         for change in &self.changes {
-            let later = self.changes.iter().filter(|x| x.real && change.answered < x.sent && x.answered < since);
+            let later =
+                self.changes.iter().filter(|x| x.real && change.answered < x.sent && x.answered < since);
             let (gone_ones, gone_zeros) =
                 later.fold((0, 0), |(ones, zeros), x| (ones | x.zeros, zeros | x.ones));
             ones |= change.ones & !gone_ones;
@@ -65,7 +66,9 @@ impl Bits {
             return Ok(());
         }
         let (set, clear) = (word & !ones, !word & !zeros);
-        Err(format!("read {word:016x}: bits {set:016x} cannot be 1, bits {clear:016x} cannot be 0; {self:x?}"))
+        Err(format!(
+            "read {word:016x}: bits {set:016x} cannot be 1, bits {clear:016x} cannot be 0; {self:x?}"
+        ))
     }
 
     /// Forgets what nobody sent at `horizon` or later can see any more.

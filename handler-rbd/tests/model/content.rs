@@ -36,7 +36,11 @@ impl Rng {
 }
 
 fn word(value: Value, index: u32) -> u64 {
-    if value == 0 { 0 } else { value.rotate_left(index % 64) ^ u64::from(index).wrapping_mul(0xd6e8_feb8_6659_fd93) }
+    if value == 0 {
+        0
+    } else {
+        value.rotate_left(index % 64) ^ u64::from(index).wrapping_mul(0xd6e8_feb8_6659_fd93)
+    }
 }
 
 /// Fills a block with the stamp.
@@ -49,7 +53,8 @@ pub(crate) fn stamp(value: Value, block: &mut [u8]) {
 /// The stamp that fills all of the block, if one does.
 pub(crate) fn stamped(block: &[u8]) -> Option<Value> {
     let value = first(block);
-    let whole = (0..).zip(block.chunks_exact(8)).all(|(index, part)| part == word(value, index).to_le_bytes());
+    let whole =
+        (0..).zip(block.chunks_exact(8)).all(|(index, part)| part == word(value, index).to_le_bytes());
     whole.then_some(value)
 }
 

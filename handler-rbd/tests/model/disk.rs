@@ -42,7 +42,6 @@ pub(crate) struct Injected {
     pub(crate) span: Option<Span>,
     pub(crate) write: bool,
     pub(crate) kind: ErrorKind,
-    pub(crate) used: bool,
 }
 
 /// The storage of one run.
@@ -61,6 +60,7 @@ struct Inner {
     /// The driver's clock.
     now: AtomicU64,
     injected: Mutex<Vec<Injected>>,
+    failures: AtomicU64,
     misuse: Mutex<Vec<String>>,
 }
 
@@ -94,6 +94,11 @@ impl Disk {
         lock(&self.inner.injected)
     }
 
+    /// How many there were, forgotten ones as well.
+    pub(crate) fn failures(&self) -> u64 {
+        self.inner.failures.load(Ordering::SeqCst)
+    }
+
     /// What the device asked for that the contract forbids.
     pub(crate) fn misuse(&self) -> Vec<String> {
         lock(&self.inner.misuse).clone()
@@ -107,10 +112,6 @@ impl Disk {
             let ended = thread.join();
             assert!(ended.is_ok() || std::thread::panicking(), "the storage thread panicked");
         }
-    }
-
-    pub(crate) fn snapshot(&self) -> Vec<u8> {
-        lock(&self.inner.bytes).clone()
     }
 }
 
@@ -307,7 +308,8 @@ impl Worker {
         });
         let write = !matches!(op, Op::Read(_));
         let at = self.inner.now.load(Ordering::SeqCst);
-        lock(&self.inner.injected).push(Injected { at, span, write, kind, used: false });
+        self.inner.failures.fetch_add(1, Ordering::SeqCst);
+        lock(&self.inner.injected).push(Injected { at, span, write, kind });
     }
 }
 

@@ -88,7 +88,11 @@ pub(crate) fn run(plan: Plan) -> Result<Tally, String> {
     let alone = plan.depth == 1;
     let (counters, words, general) = (Span::new(0, 16), Span::new(16, 16), Span::new(32, DISK - 32));
     let disk = Span::new(0, DISK);
-    let areas = if alone { Areas { general: disk, words: disk, counters } } else { Areas { general, words, counters } };
+    let areas = if alone {
+        Areas { general: disk, words: disk, counters }
+    } else {
+        Areas { general, words, counters }
+    };
     let oracle: Box<dyn Oracle> = if alone {
         Box::new(Exact::new(block, DISK))
     } else {
@@ -96,7 +100,8 @@ pub(crate) fn run(plan: Plan) -> Result<Tally, String> {
     };
     let maker = Maker::new(plan.seed, said, block, areas, alone);
     let (flights, past) = (vec![], VecDeque::new());
-    let mut driver = Driver { plan, rig, maker, oracle, now: 1, number: 0, flights, past, tally: Tally::default() };
+    let mut driver =
+        Driver { plan, rig, maker, oracle, now: 1, number: 0, flights, past, tally: Tally::default() };
     match driver.go() {
         Ok(()) => Ok(driver.tally),
         Err(wrong) => Err(driver.report(&wrong)),
@@ -136,7 +141,8 @@ impl Driver {
     fn one_more(&mut self, command: Command) -> Checked {
         // Not always to the brim: now and then everything ends before something new begins.
         let depth = self.plan.depth;
-        let room = if depth > 1 && self.maker.rng.once_in(64) { self.maker.rng.index(depth) } else { depth - 1 };
+        let room =
+            if depth > 1 && self.maker.rng.once_in(64) { self.maker.rng.index(depth) } else { depth - 1 };
         while self.flights.len() > room {
             self.take_answers()?;
         }
@@ -162,7 +168,6 @@ impl Driver {
             _ => 0,
         };
         let flight = Flight { number: self.number, sent: self.now, length, command };
-        if std::env::var("DBG").is_ok() { println!("{} {}", flight.number, flight.command); }
         self.oracle.sent(&flight);
         let ticket = self.rig.send(&flight.command.cdb, direction);
         self.flights.push((ticket, flight, carried));
@@ -206,7 +211,8 @@ impl Driver {
         self.tick();
         let (_, flight, carried) = self.flights.swap_remove(at);
         let horizon = self.flights.iter().map(|(_, flight, _)| flight.sent).min().unwrap_or(self.now);
-        let verdict = Verdict::of(answer).unwrap_or(Verdict { status: 0xff, sense: (0, 0, 0), information: None });
+        let verdict =
+            Verdict::of(answer).unwrap_or(Verdict { status: 0xff, sense: (0, 0, 0), information: None });
         let checked = Verdict::of(answer).map_err(Wrong::from).and_then(|verdict| {
             let end = self.end(&flight, verdict)?;
             self.data_in(&flight, &carried, answer, verdict)?;
@@ -271,14 +277,9 @@ impl Driver {
     /// Whether storage failed for this command, and in this way.
     fn excused(&self, flight: &Flight, verdict: Verdict) -> bool {
         let spans = flight.command.spans(self.maker.disk);
-        let mut injected = self.rig.disk.injected();
-        let reason = injected.iter_mut().find(|failure| {
+        self.rig.disk.injected().iter().any(|failure| {
             let here = failure.span.is_none_or(|there| spans.iter().any(|span| span.meets(there)));
-            !failure.used && failure.at >= flight.sent && here && verdict.tells(failure)
-        });
-        reason.is_some_and(|failure| {
-            failure.used = true;
-            true
+            failure.at >= flight.sent && here && verdict.tells(failure)
         })
     }
 
@@ -286,7 +287,11 @@ impl Driver {
     fn data_in(&self, flight: &Flight, carried: &Direction, answer: &Delivered, verdict: Verdict) -> Checked {
         let data = answer.data.as_deref().unwrap_or(&[]);
         let Direction::In(expected) = *carried else {
-            return if answer.data.is_none() { Ok(()) } else { Err(Wrong::new("data that nobody asked for")) };
+            return if answer.data.is_none() {
+                Ok(())
+            } else {
+                Err(Wrong::new("data that nobody asked for"))
+            };
         };
         if !verdict.good() {
             let zeros = data.iter().all(|&byte| byte == 0);
@@ -371,6 +376,10 @@ impl Driver {
         }
         self.rig.disk.faults(self.plan.faults);
         self.oracle.finish()?;
+        let failed = self.tally.ends.get("failed").copied().unwrap_or(0);
+        if failed > self.rig.disk.failures() {
+            return Err(Wrong::new(format!("{failed} failures, more than storage had")));
+        }
         self.clean()
     }
 

@@ -43,13 +43,18 @@ impl Exact {
             Kind::Unmap(spans) => spans.iter().flat_map(|span| filled(*span, Fill::Same(0))).collect(),
             Kind::Or { span, word } => {
                 let or = |lba: u64| {
-                    let ored = self.at(lba).iter().zip(word.to_le_bytes().into_iter().cycle()).map(|(a, b)| a | b);
+                    let ored =
+                        self.at(lba).iter().zip(word.to_le_bytes().into_iter().cycle()).map(|(a, b)| a | b);
                     (lba, ored.collect())
                 };
                 span.lbas().map(or).collect()
             }
             Kind::Copy(segments) => self.copied(segments),
-            Kind::Read(_) | Kind::Compare { .. } | Kind::Status { .. } | Kind::Nothing(_) | Kind::Illegal(_) => {
+            Kind::Read(_)
+            | Kind::Compare { .. }
+            | Kind::Status { .. }
+            | Kind::Nothing(_)
+            | Kind::Illegal(_) => {
                 vec![]
             }
         }
@@ -122,7 +127,10 @@ impl Exact {
                 let want = &self.bytes[self.range(span)];
                 let near = at..want.len().min(at + 16);
                 let (have, want) = (&bytes[near.clone()], &want[near]);
-                Err(Wrong::at(lba, format!("byte {}: {have:02x?}.. instead of {want:02x?}..", at % self.block)))
+                Err(Wrong::at(
+                    lba,
+                    format!("byte {}: {have:02x?}.. instead of {want:02x?}..", at % self.block),
+                ))
             }
         }
     }
@@ -172,14 +180,25 @@ impl Exact {
         if said.map(u64::from) == Some(want) {
             return Ok(());
         }
-        Err(Wrong { span: Some(span), why: format!("the difference is at {want:#x}, INFORMATION is {said:x?}") })
+        Err(Wrong {
+            span: Some(span),
+            why: format!("the difference is at {want:#x}, INFORMATION is {said:x?}"),
+        })
     }
 }
 
 impl Oracle for Exact {
     fn sent(&mut self, _: &Flight) {}
 
-    fn answered(&mut self, flight: &Flight, _: u64, _: u64, end: End, verdict: Verdict, data: &[u8]) -> Checked {
+    fn answered(
+        &mut self,
+        flight: &Flight,
+        _: u64,
+        _: u64,
+        end: End,
+        verdict: Verdict,
+        data: &[u8],
+    ) -> Checked {
         let command = &flight.command;
         match (end, &command.kind) {
             (End::Good, Kind::Read(span)) => {
@@ -206,7 +225,8 @@ impl Oracle for Exact {
             (End::Miscompare, _) => Err(Wrong::new("a difference from what was just written")),
             (End::Failed, kind) => {
                 let written = self.written(command);
-                let doubts = if let Kind::Copy(segments) = kind { self.overlapping(segments) } else { vec![] };
+                let doubts =
+                    if let Kind::Copy(segments) = kind { self.overlapping(segments) } else { vec![] };
                 self.doubt(written);
                 for (lba, possible) in doubts {
                     self.doubts.entry(lba).or_default().extend(possible);

@@ -70,8 +70,17 @@ impl Register {
     /// Holds this from the start.
     pub(crate) fn new(value: Value) -> Self {
         let leaves = Leaves::Stamp(value);
-        let first =
-            Write { by: 0, sent: 0, answered: 0, leaves, atomic: None, real: true, first: 0, last: 0, taken: None };
+        let first = Write {
+            by: 0,
+            sent: 0,
+            answered: 0,
+            leaves,
+            atomic: None,
+            real: true,
+            first: 0,
+            last: 0,
+            taken: None,
+        };
         Self { writes: vec![first] }
     }
 
@@ -114,7 +123,8 @@ impl Register {
     /// Changes nothing. `extra` says which unresolved copies may have left it.
     pub(crate) fn writers(&self, value: Value, since: u64, now: u64, extra: &[u64]) -> Vec<usize> {
         let fits = |write: &Write| {
-            write.leaves.may_be(value) || matches!(write.leaves, Leaves::CopyOf(_)) && extra.contains(&write.by)
+            write.leaves.may_be(value)
+                || matches!(write.leaves, Leaves::CopyOf(_)) && extra.contains(&write.by)
         };
         (0..self.writes.len()).filter(|&at| fits(&self.writes[at]) && self.would_do(at, since, now)).collect()
     }
@@ -124,9 +134,9 @@ impl Register {
         let mut seen = self.writes[at].clone();
         seen.first = seen.first.min(now);
         seen.last = seen.last.max(since);
-        let overtaken = seen.taken.is_some_and(|by| {
-            self.writes.iter().any(|taker| taker.by == by && taker.first < since)
-        });
+        let overtaken = seen
+            .taken
+            .is_some_and(|by| self.writes.iter().any(|taker| taker.by == by && taker.first < since));
         !overtaken && self.conflict(at, &seen).is_none()
     }
 
@@ -143,9 +153,10 @@ impl Register {
     /// A compare and write found this write's value and replaced it: for a stamp that happens once.
     pub(crate) fn take(&mut self, at: usize, by: u64) -> Result<(), String> {
         match self.writes[at].taken.replace(by) {
-            Some(other) if other != by => {
-                Err(format!("#{other} and #{by} both found what #{} wrote and replaced it", self.writes[at].by))
-            }
+            Some(other) if other != by => Err(format!(
+                "#{other} and #{by} both found what #{} wrote and replaced it",
+                self.writes[at].by
+            )),
             _ => Ok(()),
         }
     }
@@ -178,9 +189,8 @@ impl Register {
 
     fn gone(&self, at: usize, horizon: u64) -> bool {
         let write = &self.writes[at];
-        let hidden = |(other, x): (usize, &Write)| {
-            other != at && x.real && x.first < horizon && before(write, x)
-        };
+        let hidden =
+            |(other, x): (usize, &Write)| other != at && x.real && x.first < horizon && before(write, x);
         write.answered != NEVER && self.writes.iter().enumerate().any(hidden)
     }
 

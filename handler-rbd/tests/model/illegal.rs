@@ -216,6 +216,11 @@ impl Maker {
         let (cdb, list) = cdb::extended_copy(&self.said.naa, block, &segments);
         // SPC: an LBA out of range, as the copy target device would say it or as the copy manager does.
         let sense = vec![LBA_OUT_OF_RANGE, (0x0a, 0x21, 0x00), (0x0a, 0x0d, 0x02), (0x0a, 0x0d, 0x01)];
-        Command { name: "EXTENDED COPY(LID1)", cdb, direction: Direction::Out(list), kind: Kind::Illegal(sense) }
+        Command {
+            name: "EXTENDED COPY(LID1)",
+            cdb,
+            direction: Direction::Out(list),
+            kind: Kind::Illegal(sense),
+        }
     }
 }

@@ -95,7 +95,12 @@ impl Maker {
     /// READ(16) of this.
     pub(crate) fn plain_read(&self, span: Span) -> Command {
         let direction = Direction::In(self.len(span.blocks));
-        Command { name: "READ(16)", cdb: cdb::extent(0x88, Sixteen, 0, span), direction, kind: Kind::Read(span) }
+        Command {
+            name: "READ(16)",
+            cdb: cdb::extent(0x88, Sixteen, 0, span),
+            direction,
+            kind: Kind::Read(span),
+        }
     }
 
     pub(crate) fn len(&self, blocks: u64) -> usize {
@@ -140,7 +145,12 @@ impl Maker {
     }
 
     fn read(&mut self, span: Span) -> Command {
-        let reads = [("READ(6)", 0x08, Six), ("READ(10)", 0x28, Ten), ("READ(12)", 0xa8, Twelve), ("READ(16)", 0x88, Sixteen)];
+        let reads = [
+            ("READ(6)", 0x08, Six),
+            ("READ(10)", 0x28, Ten),
+            ("READ(12)", 0xa8, Twelve),
+            ("READ(16)", 0x88, Sixteen),
+        ];
         if self.rng.once_in(100) {
             return self.empty(&reads[1..]);
         }
@@ -151,8 +161,12 @@ impl Maker {
     }
 
     fn write(&mut self, area: Span) -> Command {
-        let writes =
-            [("WRITE(6)", 0x0a, Six), ("WRITE(10)", 0x2a, Ten), ("WRITE(12)", 0xaa, Twelve), ("WRITE(16)", 0x8a, Sixteen)];
+        let writes = [
+            ("WRITE(6)", 0x0a, Six),
+            ("WRITE(10)", 0x2a, Ten),
+            ("WRITE(12)", 0xaa, Twelve),
+            ("WRITE(16)", 0x8a, Sixteen),
+        ];
         if self.rng.once_in(100) {
             return self.empty(&writes[1..]);
         }
@@ -201,7 +215,9 @@ impl Maker {
     fn verify(&mut self, oracle: &dyn Oracle) -> Command {
         let span = self.span(self.areas.general, self.said.transfer);
         let (all, check) = match self.rng.below(3) {
-            0 => ([("VERIFY(10)", 0x2f, Ten), ("VERIFY(12)", 0xaf, Twelve), ("VERIFY(16)", 0x8f, Sixteen)], 0),
+            0 => {
+                ([("VERIFY(10)", 0x2f, Ten), ("VERIFY(12)", 0xaf, Twelve), ("VERIFY(16)", 0x8f, Sixteen)], 0)
+            }
             1 => (
                 [
                     ("VERIFY(10)/BYTCHK 1", 0x2f, Ten),
@@ -230,7 +246,10 @@ impl Maker {
             _ => {
                 // One block is compared with each.
                 let one = self.likely(Span::new(span.lba, 1), oracle);
-                (Some(one.clone()), Kind::Compare { span, bytes: one.repeat(usize::try_from(span.blocks).unwrap()) })
+                (
+                    Some(one.clone()),
+                    Kind::Compare { span, bytes: one.repeat(usize::try_from(span.blocks).unwrap()) },
+                )
             }
         };
         Command { name, cdb, direction: out.map_or(Direction::None, Direction::Out), kind }
@@ -239,7 +258,9 @@ impl Maker {
     /// What the range most likely holds, now and then changed a little.
     fn likely(&mut self, span: Span, oracle: &dyn Oracle) -> Vec<u8> {
         let mut bytes = vec![0; self.len(span.blocks)];
-        span.lbas().zip(bytes.chunks_exact_mut(self.block)).for_each(|(lba, block)| oracle.likely(lba, block));
+        span.lbas()
+            .zip(bytes.chunks_exact_mut(self.block))
+            .for_each(|(lba, block)| oracle.likely(lba, block));
         if self.rng.once_in(6) {
             let at = self.rng.index(bytes.len());
             bytes[at] ^= 1 << self.rng.below(8);
@@ -375,6 +396,11 @@ impl Maker {
         }
         let block = u32::try_from(self.block).unwrap();
         let (cdb, list) = cdb::extended_copy(&self.said.naa, block, &segments);
-        Command { name: "EXTENDED COPY(LID1)", cdb, direction: Direction::Out(list), kind: Kind::Copy(segments) }
+        Command {
+            name: "EXTENDED COPY(LID1)",
+            cdb,
+            direction: Direction::Out(list),
+            kind: Kind::Copy(segments),
+        }
     }
 }

@@ -44,7 +44,10 @@ pub(crate) struct Mutation {
     age: u32,
 }
 
+/// Once in so many times.
 const SELDOM: u64 = 30;
+/// Steps of storage.
+const LATER: u32 = 200;
 
 impl Mutation {
     pub(crate) fn new(mutant: Option<Mutant>, seed: u64) -> Self {
@@ -109,13 +112,13 @@ impl Mutation {
             return;
         }
         if self.now(Mutant::SwapWrites) {
-            return self.later.push((60, at, bytes));
+            return self.later.push((LATER, at, bytes));
         }
         if self.now(Mutant::RevertWrite) {
-            self.later.push((60, at, disk[at..at + bytes.len()].to_vec()));
+            self.later.push((LATER, at, disk[at..at + bytes.len()].to_vec()));
         }
         if self.now(Mutant::ReplayWrite) {
-            self.later.push((60, at, bytes.clone()));
+            self.later.push((LATER, at, bytes.clone()));
         }
         if self.now(Mutant::Misplace) && at + bytes.len() + block <= disk.len() {
             at += block;

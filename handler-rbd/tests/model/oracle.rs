@@ -57,7 +57,15 @@ pub(crate) trait Oracle {
     fn sent(&mut self, flight: &Flight);
 
     /// It was answered. `horizon` is when the oldest command still in flight was sent.
-    fn answered(&mut self, flight: &Flight, now: u64, horizon: u64, end: End, verdict: Verdict, data: &[u8]) -> Checked;
+    fn answered(
+        &mut self,
+        flight: &Flight,
+        now: u64,
+        horizon: u64,
+        end: End,
+        verdict: Verdict,
+        data: &[u8],
+    ) -> Checked;
 
     /// What a block most likely holds, for commands that compare.
     fn likely(&self, lba: u64, block: &mut [u8]);

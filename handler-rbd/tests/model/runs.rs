@@ -21,12 +21,20 @@ fn runs(depth: usize, block: u64, commands: u64) {
         let commands = total / seeds.len() as u64;
         let plan = Plan { seed, commands, depth, block, faults: seed % 4 > 1, mutant: None };
         let tally = run(plan).unwrap_or_else(|report| panic!("{report}"));
-        println!("{plan:?}\n  {:?}, most in flight {}, {} on average", tally.ends, tally.depth.0, mean(&tally));
+        println!(
+            "{plan:?}\n  {:?}, most in flight {}, {} on average",
+            tally.ends,
+            tally.depth.0,
+            mean(&tally)
+        );
         for (name, count) in tally.good {
             *good.entry(name).or_insert(0) += count;
         }
     }
-    assert!(seeds.len() == 1 || ALL.iter().all(|name| good.contains_key(name) != NOT_YET.contains(name)), "{good:?}");
+    assert!(
+        seeds.len() == 1 || ALL.iter().all(|name| good.contains_key(name) != NOT_YET.contains(name)),
+        "{good:?}"
+    );
 }
 
 fn mean(tally: &Tally) -> u64 {
@@ -78,12 +86,12 @@ const ALL: &[&str] = &[
 
 #[test]
 fn random_alone_512() {
-    runs(1, 512, 12_000);
+    runs(1, 512, 8_000);
 }
 
 #[test]
 fn random_alone_4096() {
-    runs(1, 4096, 12_000);
+    runs(1, 4096, 8_000);
 }
 
 #[test]
@@ -96,9 +104,37 @@ fn random_side_by_side_4096() {
     runs(64, 4096, 20_000);
 }
 
-/// Storage that breaks this promise is found out.
-fn noticed(mutant: Mutant, depth: usize, hint: &str) {
-    let plan = Plan { seed: 77, commands: 30_000, depth, block: 512, faults: false, mutant: Some(mutant) };
+/// What the oracles say of data that is not what it must be.
+const FINDINGS: [&str; 7] =
+    ["is impossible", "both found", "torn", "instead of", "a difference", "neither can", "is lost"];
+
+/// Storage that breaks this promise is found out, and for that.
+fn noticed(mutant: Mutant, depth: usize) {
+    let plan = Plan { seed: 77, commands: 60_000, depth, block: 512, faults: false, mutant: Some(mutant) };
     let report = run(plan).map(drop).expect_err("nothing was noticed");
-    assert!(report.contains(hint), "{report}");
+    println!("{mutant:?}: {}", report.lines().next().unwrap_or_default());
+    assert!(FINDINGS.iter().any(|finding| report.contains(finding)), "{report}");
+}
+
+macro_rules! noticed {
+    ($($name:ident: $mutant:ident at $($depth:literal),+;)*) => {
+        $(#[test]
+        fn $name() {
+            $(noticed(Mutant::$mutant, $depth);)+
+        })*
+    };
+}
+
+noticed! {
+    mutant_drop_write: DropWrite at 1, 64;
+    mutant_swap_writes: SwapWrites at 1, 64;
+    mutant_revert_write: RevertWrite at 1, 64;
+    mutant_replay_write: ReplayWrite at 1, 64;
+    mutant_misplace: Misplace at 1, 64;
+    mutant_tear_block: TearBlock at 1, 64;
+    mutant_tear_compare_and_write: TearCompareAndWrite at 64; // alone nobody comes in between
+    mutant_false_miscompare: FalseMiscompare at 1, 64;
+    mutant_keep_zeroed: KeepZeroed at 1, 64;
+    mutant_short_read: ShortRead at 1, 64;
+    mutant_stale_read: StaleRead at 1, 64;
 }

@@ -77,7 +77,11 @@ impl Sets {
                 let blocks = segments.iter().flat_map(|s| (0..s.blocks).map(|n| (s.to + n, s.from + n)));
                 blocks.map(|(to, from)| (to, Some(Leaves::CopyOf(from)), 0)).collect()
             }
-            Kind::Read(_) | Kind::Compare { .. } | Kind::Status { .. } | Kind::Nothing(_) | Kind::Illegal(_) => vec![],
+            Kind::Read(_)
+            | Kind::Compare { .. }
+            | Kind::Status { .. }
+            | Kind::Nothing(_)
+            | Kind::Illegal(_) => vec![],
         }
     }
 
@@ -115,13 +119,20 @@ impl Sets {
     }
 
     /// A block was seen to hold this value; by whom it was written, if that is certain.
-    fn observe(&mut self, lba: u64, value: Value, since: u64, now: u64) -> Result<Option<(usize, Write)>, Wrong> {
+    fn observe(
+        &mut self,
+        lba: u64,
+        value: Value,
+        since: u64,
+        now: u64,
+    ) -> Result<Option<(usize, Write)>, Wrong> {
         let found = self.candidates(lba, value, since, now);
         match found[..] {
             [] => {
                 let writes = self.registers[at(lba)].writes();
                 let list: Vec<_> = writes.iter().map(|write| format!("\n  {write:x?}")).collect();
-                let why = format!("{value:x} was seen by a command of {since:#x}..{now:#x}, which is impossible:");
+                let why =
+                    format!("{value:x} was seen by a command of {since:#x}..{now:#x}, which is impossible:");
                 Err(Wrong::at(lba, why + &list.concat()))
             }
             [one] => Ok(Some((one, self.registers[at(lba)].see(one, value, since, now).clone()))),
@@ -133,11 +144,13 @@ impl Sets {
         let mut writers = vec![];
         for (lba, block) in span.lbas().zip(data.chunks_exact(self.layout.block)) {
             if self.layout.words.contains(lba) {
-                let word = repeated(block).ok_or_else(|| Wrong::at(lba, format!("torn: {:02x?}", &block[..64])))?;
+                let word =
+                    repeated(block).ok_or_else(|| Wrong::at(lba, format!("torn: {:02x?}", &block[..64])))?;
                 self.bits[at(lba)].see(word, since).map_err(|why| Wrong::at(lba, why))?;
                 continue;
             }
-            let value = stamped(block).ok_or_else(|| Wrong::at(lba, format!("torn or foreign: {}", pieces(block))))?;
+            let value = stamped(block)
+                .ok_or_else(|| Wrong::at(lba, format!("torn or foreign: {}", pieces(block))))?;
             self.last_read[at(lba)] = value;
             writers.push((lba, self.observe(lba, value, since, now)?.map(|(_, write)| write)));
         }
@@ -153,7 +166,10 @@ impl Sets {
                 let object = self.layout.object;
                 let together = old_lba / object == new_lba / object || new.answered < since;
                 if span.contains(*old_lba) && together && old.answered < new.sent {
-                    let why = format!("LBA {new_lba} shows what #{} wrote atomically, LBA {old_lba} what #{} wrote before", new.by, old.by);
+                    let why = format!(
+                        "LBA {new_lba} shows what #{} wrote atomically, LBA {old_lba} what #{} wrote before",
+                        new.by, old.by
+                    );
                     return Err(Wrong { span: Some(span), why });
                 }
             }
@@ -188,7 +204,9 @@ impl Sets {
         }
         for (lba, leaves, _) in written {
             if leaves.is_some() {
-                self.registers[at(lba)].answer(flight.number, now, good).map_err(|why| Wrong::at(lba, why))?;
+                self.registers[at(lba)]
+                    .answer(flight.number, now, good)
+                    .map_err(|why| Wrong::at(lba, why))?;
             } else {
                 self.bits[at(lba)].answer(flight.number, now, good);
             }
@@ -199,7 +217,9 @@ impl Sets {
     fn refuse(&mut self, flight: &Flight) -> Checked {
         for (lba, leaves, _) in self.written(&flight.command) {
             match leaves {
-                Some(_) => self.registers[at(lba)].refuse(flight.number).map_err(|why| Wrong::at(lba, why))?,
+                Some(_) => {
+                    self.registers[at(lba)].refuse(flight.number).map_err(|why| Wrong::at(lba, why))?
+                }
                 None => self.bits[at(lba)].refuse(flight.number),
             }
         }
@@ -275,13 +295,23 @@ impl Oracle for Sets {
         }
     }
 
-    fn answered(&mut self, flight: &Flight, now: u64, horizon: u64, end: End, _: Verdict, data: &[u8]) -> Checked {
+    fn answered(
+        &mut self,
+        flight: &Flight,
+        now: u64,
+        horizon: u64,
+        end: End,
+        _: Verdict,
+        data: &[u8],
+    ) -> Checked {
         let since = flight.sent;
         let kind = &flight.command.kind;
         match (end, kind) {
             (End::Good, Kind::Read(span)) => self.read(*span, since, now, data)?,
             (End::Good, Kind::Compare { span, bytes }) => self.read(*span, since, now, bytes)?,
-            (End::Good, Kind::Status { lba, allocation }) => self.status(*lba, *allocation, since, now, data)?,
+            (End::Good, Kind::Status { lba, allocation }) => {
+                self.status(*lba, *allocation, since, now, data)?
+            }
             (End::Good, Kind::CompareAndWrite { span, compare, fill }) => {
                 self.exchanged(flight, *span, compare, *fill, now)?;
                 self.settle(flight, now, true)?;
@@ -297,7 +327,10 @@ impl Oracle for Sets {
             (End::Miscompare, Kind::Write { span, .. }) => {
                 let together = |write: &Write| write.by != flight.number && write.answered > since;
                 if !span.lbas().any(|lba| self.registers[at(lba)].writes().iter().any(together)) {
-                    return Err(Wrong { span: Some(*span), why: "differs from what nobody else wrote".into() });
+                    return Err(Wrong {
+                        span: Some(*span),
+                        why: "differs from what nobody else wrote".into(),
+                    });
                 }
                 self.settle(flight, now, false)?;
             }

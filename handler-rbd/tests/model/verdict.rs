@@ -31,8 +31,7 @@ impl Verdict {
         if sense[0] & 0x7f != 0x70 {
             return Err(format!("sense data of response code {:02x}", sense[0]));
         }
-        let information =
-            (sense[0] & 0x80 != 0).then(|| u32::from_be_bytes(sense[3..7].try_into().unwrap()));
+        let information = (sense[0] & 0x80 != 0).then(|| u32::from_be_bytes(sense[3..7].try_into().unwrap()));
         Ok(Self { status: answer.status, sense: (sense[2] & 0xf, sense[12], sense[13]), information })
     }
 
