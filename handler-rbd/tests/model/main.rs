@@ -29,6 +29,7 @@ mod illegal;
 mod make;
 mod mutants;
 mod oracle;
+mod oracle_tests;
 mod rig;
 mod runs;
 mod sets;
