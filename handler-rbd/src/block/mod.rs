@@ -43,4 +43,7 @@ pub trait Backend: Send + Sync {
 
     /// Looks at the image's size anew, and says it in bytes. May block.
     fn refresh(&self) -> Result<u64, BackendError>;
+
+    /// What [`Op::SetNote`] left with the image, perhaps by an earlier process; empty if nothing. May block.
+    fn note(&self) -> Result<Vec<u8>, BackendError>;
 }

@@ -18,7 +18,7 @@ use crate::rbd::{Cluster, ClusterConfig, CommandError, ConnectError, Image, Open
 use crate::records::{DeviceKey, Record, Records};
 use nix::errno::Errno;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use uio_ring::{AttachError, Doorbell, Mapping, Ring};
 
@@ -68,6 +68,14 @@ pub enum SetupError {
     /// An attribute cannot be read or written.
     #[error(transparent)]
     Attribute(#[from] FileError),
+    /// The image was replaced by another one.
+    #[error(
+        "RBD image {image} is another one than the device was made for; delete the device and create it anew"
+    )]
+    Other {
+        /// `pool/image`.
+        image: String,
+    },
     /// Our own addresses cannot be recorded.
     #[error("cannot keep the record that lets a successor fence this client (--run-dir)")]
     Record(#[source] io::Error),
@@ -102,7 +110,7 @@ impl SetupError {
             Self::Uio(UioError::Gone(_)) => Errno::ENODEV,
             Self::Uio(UioError::Busy { .. }) => Errno::EBUSY,
             Self::Uio(_) => Errno::EIO,
-            Self::Config(_) | Self::Size { .. } => Errno::EINVAL,
+            Self::Config(_) | Self::Size { .. } | Self::Other { .. } => Errno::EINVAL,
             Self::Connect(error) => Errno::from_raw(error.errno()),
             Self::Open(error) => Errno::from_raw(error.errno()),
             Self::Fence { source, .. } => Errno::from_raw(source.errno),
@@ -129,6 +137,8 @@ pub(super) enum SizeRule {
 pub(super) struct Storage {
     backend: Arc<dyn Backend>,
     record: Option<Record>,
+    /// The image's id, which another image of the same name does not have.
+    id: String,
 }
 
 impl Storage {
@@ -146,7 +156,7 @@ impl Storage {
             StorageKind::Rbd => Self::open_image(settings, records, name, &config),
             StorageKind::Memory => {
                 let size = Backstore::new(&settings.sys, name).dev_size()?;
-                Ok(Self { backend: Arc::new(memory::Memory::new(size)), record: None })
+                Ok(Self { backend: Arc::new(memory::Memory::new(size)), record: None, id: String::new() })
             }
         }
     }
@@ -188,7 +198,16 @@ impl Storage {
         records.fenced(&device, &predecessors);
         cluster.service_register(&config.pool, &config.image, image.id());
         cluster.service_status(&ServiceStatus::default());
-        Ok(Self { backend: Arc::new(image), record: Some(record) })
+        let id = image.id().to_owned();
+        Ok(Self { backend: Arc::new(image), record: Some(record), id })
+    }
+
+    pub(super) fn backend(&self) -> Arc<dyn Backend> {
+        self.backend.clone()
+    }
+
+    pub(super) fn image_id(&self) -> &str {
+        &self.id
     }
 
     /// Leaves the record behind: storage may still be at work for this client.
@@ -214,6 +233,29 @@ impl Storage {
     }
 }
 
+/// The storage of a device that is served; none once that has ended.
+pub(super) struct Slot(Mutex<Option<Storage>>);
+
+impl Slot {
+    fn lock(&self) -> MutexGuard<'_, Option<Storage>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The image's id.
+    pub(super) fn image_id(&self) -> Option<String> {
+        self.lock().as_ref().map(|storage| storage.id.clone())
+    }
+
+    /// Puts another storage in, for the same device; the one before is closed. Without a device any more, the other
+    /// is.
+    pub(super) fn put(&self, storage: Storage) {
+        let mut slot = self.lock();
+        let old = if slot.is_some() { slot.replace(storage) } else { Some(storage) };
+        drop(slot);
+        drop(old);
+    }
+}
+
 /// What a device looks like from configfs, read once: none of it changes while the device lives.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
@@ -232,12 +274,14 @@ impl Shape {
     }
 }
 
-/// Maps the ring and starts the device's thread. `ended` runs on that thread after ring and image are closed.
+/// Maps the ring and starts the device's thread, on which `fenced` is called when storage has shut our client out, and
+/// `ended` after ring and image are closed.
 pub(super) fn serve(
     settings: &Settings,
     uio: &UioDevice,
     shape: Shape,
-    mut storage: Storage,
+    storage: Storage,
+    fenced: impl Fn(&Arc<Slot>) + Send + 'static,
     ended: impl FnOnce(&Exit) + Send + 'static,
 ) -> Result<Handle, SetupError> {
     let minor = uio.minor;
@@ -256,11 +300,16 @@ pub(super) fn serve(
     let identity = move || identity::read(&backstore, &config).map_err(|error| Chain(&error).to_string());
     let served = Served::new(ring, lun, storage.backend.clone(), Arc::new(identity))
         .map_err(|errno| SetupError::Thread(errno.into()))?;
+    let slot = Arc::new(Slot(Mutex::new(Some(storage))));
+    let of_fenced = slot.clone();
+    let served = served.on_fenced(move || fenced(&of_fenced));
     let ended = move |exit: &Exit| {
-        if matches!(exit, Exit::Failed(_)) {
+        let storage = slot.lock().take();
+        if let Some(mut storage) = storage
+            && matches!(exit, Exit::Failed(_))
+        {
             storage.abandon();
         }
-        drop(storage);
         ended(exit);
     };
     Handle::spawn(&format!("uio{minor}"), served, ended).map_err(SetupError::Thread)

@@ -1,6 +1,6 @@
 //! Commands that only tell something: their replies.
 
-use super::{Identity, LogicalUnit, MAX_UNMAP_DESCRIPTORS};
+use super::{Identity, LogicalUnit, MAX_UNMAP_DESCRIPTORS, copy};
 use crate::scsi::{
     Command, DataPhase, Sense, alua, capacity, defects, inquiry, log_pages, mode, supported, task_management,
     vpd,
@@ -11,7 +11,9 @@ const MAX_UNMAP_OBJECTS: u64 = 4;
 
 pub(super) fn needs_identity(command: &Command) -> bool {
     match *command {
-        Command::Inquiry { page: None, .. } | Command::ReportTargetPortGroups { .. } => true,
+        Command::Inquiry { page: None, .. }
+        | Command::ExtendedCopy { .. }
+        | Command::ReportTargetPortGroups { .. } => true,
         Command::Inquiry { page: Some(page), .. } => {
             matches!(page, vpd::UNIT_SERIAL_NUMBER | vpd::DEVICE_IDENTIFICATION)
         }
@@ -36,6 +38,7 @@ pub(super) fn reply(
             vpd::SUPPORTED_PAGES => vpd::supported_pages(reply),
             vpd::UNIT_SERIAL_NUMBER => vpd::unit_serial_number(identity()?, reply),
             vpd::DEVICE_IDENTIFICATION => vpd::device_identification(identity()?, reply),
+            vpd::EXTENDED_INQUIRY_DATA => vpd::extended_inquiry_data(reply),
             vpd::BLOCK_LIMITS => vpd::block_limits(&unit.block_limits(), reply),
             vpd::BLOCK_DEVICE_CHARACTERISTICS => {
                 vpd::block_device_characteristics(unit.limits.solid_state, reply);
@@ -56,6 +59,7 @@ pub(super) fn reply(
         Command::ReportSupportedOperationCodes { selection, timeouts, .. } => {
             supported::report(selection, timeouts, reply)?;
         }
+        Command::ReceiveCopyResults { ask, .. } => copy::results(unit, ask, reply)?,
         Command::ReportTargetPortGroups { extended, .. } => {
             let identity = identity()?;
             if identity.port.is_none() {

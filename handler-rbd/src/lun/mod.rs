@@ -6,6 +6,7 @@
 //! nothing. Knows nothing of the ring or of Ceph.
 
 mod access;
+mod copy;
 mod fill;
 mod inform;
 mod job;
@@ -16,7 +17,8 @@ mod verify;
 
 pub use crate::scsi::identity::{Identity, PortGroup, TargetPort};
 pub use fill::MAX_UNMAP_DESCRIPTORS;
-pub use job::{DataOut, Finished, Job, Memory, Task};
+use job::Role;
+pub use job::{Answer, DataOut, Finished, Job, Memory, Task};
 pub use outcome::Outcome;
 
 use crate::block::{ByteRange, Limits};
@@ -55,6 +57,8 @@ pub enum Step {
     Run(Job),
     /// Only from `resume`: take further tasks of the job if it has any, and wait for the others.
     Wait,
+    /// Only from `resume`: answer the command now; then as [`Step::Wait`], with a job that nobody waits for.
+    Detach(Outcome),
 }
 
 /// A disk.
@@ -68,6 +72,7 @@ pub struct LogicalUnit {
     /// A unit attention to report, once. The ring does not say which initiator a command is from, so there
     /// is one for all, and the first to come takes it.
     attention: Option<Sense>,
+    copies: copy::Copies,
 }
 
 impl LogicalUnit {
@@ -80,6 +85,7 @@ impl LogicalUnit {
             max_transfer: geometry.max_sectors,
             limits: geometry.limits,
             attention: None,
+            copies: copy::Copies::default(),
         }
     }
 
@@ -99,7 +105,7 @@ impl LogicalUnit {
     }
 
     /// How many of the data buffer's first bytes `start` wants to see as `params`; fewer if the buffer is
-    /// shorter. UNMAP, MODE SELECT: the parameter list. WRITE SAME that may unmap: its block, to see whether it is zero.
+    /// shorter. UNMAP, MODE SELECT, EXTENDED COPY: the parameter list. WRITE SAME that may unmap: its block, to see whether it is zero.
     pub fn parameters(&self, command: &Command) -> usize {
         provision::parameters(command, self.block_size)
     }
@@ -148,6 +154,7 @@ impl LogicalUnit {
                 let ask = provision::WriteSame { extent, unmap, no_data, blocks_at };
                 provision::write_same(self, &ask, transfer, params)
             }
+            Command::ExtendedCopy { list } => copy::extended_copy(self, list, transfer, identity, params),
             Command::Unmap { list } => provision::unmap(self, list, params),
             // SAM-4, "Unit attention condition": asked like this, a pending one is told in the reply, once.
             Command::RequestSense { descriptor, allocation } => {
@@ -173,6 +180,7 @@ impl LogicalUnit {
             | Command::ReadCapacity16 { .. }
             | Command::ReportSupportedOperationCodes { .. }
             | Command::ReportSupportedTaskManagementFunctions { .. }
+            | Command::ReceiveCopyResults { .. }
             | Command::ReportTargetPortGroups { .. } => {
                 inform::reply(self, command, identity, reply)?;
                 Ok(Step::Reply)
@@ -180,10 +188,26 @@ impl LogicalUnit {
         }
     }
 
-    /// Takes the result of one task of a job: [`Step::Done`] if nothing of the job is left to do or to wait for,
-    /// else [`Step::Wait`]. `data_out` reads the command's data buffer.
-    pub fn resume(&mut self, job: &mut Job, finished: &Finished<'_>, data_out: DataOut<'_>) -> Step {
-        job.finish(finished, data_out).map_or(Step::Wait, Step::Done)
+    /// Takes the result of one task of a job: [`Step::Done`] or [`Step::Reply`] if nothing of the job is left to do or
+    /// to wait for, else [`Step::Wait`] or [`Step::Detach`]. `data_out` reads the command's data buffer.
+    pub fn resume(
+        &mut self,
+        job: &mut Job,
+        finished: Finished,
+        data_out: DataOut<'_>,
+        reply: &mut Vec<u8>,
+    ) -> Step {
+        let step = job.finish(finished, self.block_size, data_out, reply).unwrap_or(Step::Wait);
+        match job.role() {
+            Role::Copy(id) => self.copies.went_on(id, job.copied(), &step),
+            Role::Io | Role::Erasure => {}
+        }
+        step
+    }
+
+    /// All jobs in progress are void: none is resumed any more.
+    pub fn jobs_are_void(&mut self) {
+        self.copies.forget_running();
     }
 
     /// The disk has a new size. The next command that may report it does.

@@ -14,6 +14,7 @@
 use super::fill::Fill;
 use super::{Job, LogicalUnit, MAX_UNMAP_DESCRIPTORS, Outcome, Step, Transfer};
 use crate::block::ByteRange;
+use crate::scsi::extended_copy::MAX_LIST;
 use crate::scsi::unmap::{descriptor_at, descriptors};
 use crate::scsi::{Command, Extent, Sense};
 
@@ -31,6 +32,7 @@ pub(super) struct WriteSame {
 pub(super) fn parameters(command: &Command, block_size: u32) -> usize {
     match *command {
         Command::Unmap { list } | Command::ModeSelect { list, .. } => list.into(),
+        Command::ExtendedCopy { list } => usize::try_from(list).unwrap_or(usize::MAX).min(MAX_LIST),
         Command::WriteSame { unmap: true, no_data: false, .. } => usize::try_from(block_size).unwrap_or(0),
         _ => 0,
     }
@@ -65,14 +67,14 @@ pub(super) fn write_same(
         }
     }
     let fill = Fill::pattern(range, unit.block_size, piece(unit));
-    Ok(Step::Run(Job::fill(fill, true)))
+    Ok(Step::Run(Job::many(fill, true)))
 }
 
 /// An extent that becomes zeros; whether the command brought data for that.
 fn zeroes(unit: &LogicalUnit, range: ByteRange, data_out: bool) -> Step {
     let mut fill = Fill::zeroes(piece(unit));
     fill.push(range);
-    Step::Run(Job::fill(fill, data_out))
+    Step::Run(Job::many(fill, data_out))
 }
 
 /// Operations end at multiples of this many bytes.
@@ -107,5 +109,5 @@ pub(super) fn unmap(unit: &LogicalUnit, list_len: u16, params: &[u8]) -> Result<
     if fill.is_empty() {
         return Ok(Step::Done(Outcome::Good));
     }
-    Ok(Step::Run(Job::fill(fill, true)))
+    Ok(Step::Run(Job::many(fill, true)))
 }

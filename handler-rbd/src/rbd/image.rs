@@ -116,6 +116,10 @@ impl Backend for Image {
         Ok(size)
     }
 
+    fn note(&self) -> Result<Vec<u8>, BackendError> {
+        Ok(Vec::new())
+    }
+
     fn submit(&self, request: Box<Request>) {
         self.flights.start(&self.raw, request);
     }

@@ -4,6 +4,7 @@
 //! what a CDB can tell alone; what depends on the disk (capacity, block size, data buffer) is left to `lun`.
 
 use super::cdb::{CDB_MAX, Cdb};
+use super::extended_copy::CopyResults;
 use super::opcode::lookup;
 use super::sense::Sense;
 use super::{Blocks, Extent};
@@ -97,6 +98,18 @@ pub enum Command {
     Unmap {
         /// PARAMETER LIST LENGTH.
         list: u16,
+    },
+    /// EXTENDED COPY(LID1).
+    ExtendedCopy {
+        /// PARAMETER LIST LENGTH.
+        list: u32,
+    },
+    /// RECEIVE COPY RESULTS.
+    ReceiveCopyResults {
+        /// Which of them.
+        ask: CopyResults,
+        /// ALLOCATION LENGTH.
+        allocation: u32,
     },
     /// READ DEFECT DATA(10) and (12).
     ReadDefectData {
@@ -245,6 +258,7 @@ impl Command {
             Self::LogSense { allocation, .. } => DataPhase::In { allocation: allocation.into() },
             Self::ReadCapacity10 => DataPhase::In { allocation: 8 },
             Self::ReadCapacity16 { allocation }
+            | Self::ReceiveCopyResults { allocation, .. }
             | Self::ReadDefectData { allocation, .. }
             | Self::ReportSupportedOperationCodes { allocation, .. }
             | Self::ReportSupportedTaskManagementFunctions { allocation, .. }
@@ -263,6 +277,7 @@ impl Command {
             Self::Verify { extent, check: ByteCheck::OneBlock } => {
                 DataPhase::BlocksOut(extent.blocks.min(Blocks(1)))
             }
+            Self::ExtendedCopy { list } => DataPhase::ParameterList { len: list },
             Self::Unmap { list } | Self::ModeSelect { list, .. } => {
                 DataPhase::ParameterList { len: list.into() }
             }

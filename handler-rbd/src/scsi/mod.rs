@@ -4,10 +4,12 @@
 //! SPC-4 and SBC-3. Clauses are cited by title: numbers change from revision to revision.
 
 pub mod alua;
+mod bytes;
 pub mod capacity;
 mod cdb;
 pub mod command;
 pub mod defects;
+pub mod extended_copy;
 pub mod identity;
 pub mod inquiry;
 pub mod log_pages;

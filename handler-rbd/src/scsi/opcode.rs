@@ -130,6 +130,10 @@ pub const TABLE: &[Row] = &[
     Row::new("LOG SENSE", &[0x4d, 0, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0xff, 0], parse::log_sense),
     Row::new("MODE SELECT(10)", &[0x55, 0x10, 0, 0, 0, 0, 0, 0xff, 0xff, 0], parse::mode_select_10),
     Row::new("MODE SENSE(10)", &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0], parse::mode_sense_10),
+    Row::service("EXTENDED COPY(LID1)", &[0x83, 0x00, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], parse::extended_copy),
+    Row::service("RECEIVE COPY STATUS(LID1)", &[0x84, 0x00, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], parse::receive_copy_status),
+    Row::service("RECEIVE COPY OPERATING PARAMETERS", &[0x84, 0x03, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], parse::receive_copy_operating_parameters),
+    Row::service("RECEIVE COPY FAILURE DETAILS(LID1)", &[0x84, 0x04, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], parse::receive_copy_failure_details),
     Row::new("READ(16)", &[0x88, 0x1a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0], parse::read_16),
     Row::new("COMPARE AND WRITE", &[0x89, 0x1a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0xff, 0x1f, 0], parse::compare_and_write),
     Row::new("WRITE(16)", &[0x8a, 0x1a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0], parse::write_16),
@@ -278,6 +282,10 @@ mod tests {
             (0x4d, None, 10),       // LOG SENSE
             (0x55, None, 10),       // MODE SELECT(10)
             (0x5a, None, 10),       // MODE SENSE(10)
+            (0x83, Some(0x00), 16), // EXTENDED COPY(LID1)
+            (0x84, Some(0x00), 16), // RECEIVE COPY STATUS(LID1)
+            (0x84, Some(0x03), 16), // RECEIVE COPY OPERATING PARAMETERS
+            (0x84, Some(0x04), 16), // RECEIVE COPY FAILURE DETAILS(LID1)
             (0x88, None, 16),       // READ(16)
             (0x89, None, 16),       // COMPARE AND WRITE
             (0x8a, None, 16),       // WRITE(16)

@@ -4,6 +4,7 @@
 
 use super::cdb::Cdb;
 use super::command::{ByteCheck, Command, ModeSense, PageControl, Selection};
+use super::extended_copy::CopyResults;
 use super::sense::Sense;
 use super::{Blocks, Extent, Lba};
 
@@ -129,6 +130,27 @@ pub(super) fn report_supported_task_management_functions(cdb: Cdb) -> Parsed {
     }
     let extended = cdb.byte::<2>() & 0x80 != 0;
     Ok(Command::ReportSupportedTaskManagementFunctions { extended, allocation })
+}
+
+pub(super) fn extended_copy(cdb: Cdb) -> Parsed {
+    Ok(Command::ExtendedCopy { list: cdb.u32::<10>() })
+}
+
+pub(super) fn receive_copy_status(cdb: Cdb) -> Parsed {
+    Ok(receive_copy_results(cdb, CopyResults::Status(cdb.byte::<2>())))
+}
+
+/// The parameters are no copy's: LIST IDENTIFIER makes no difference.
+pub(super) fn receive_copy_operating_parameters(cdb: Cdb) -> Parsed {
+    Ok(receive_copy_results(cdb, CopyResults::OperatingParameters))
+}
+
+pub(super) fn receive_copy_failure_details(cdb: Cdb) -> Parsed {
+    Ok(receive_copy_results(cdb, CopyResults::FailedSegmentDetails(cdb.byte::<2>())))
+}
+
+fn receive_copy_results(cdb: Cdb, ask: CopyResults) -> Command {
+    Command::ReceiveCopyResults { ask, allocation: cdb.u32::<10>() }
 }
 
 pub(super) fn read_capacity_10(_: Cdb) -> Parsed {

@@ -3,6 +3,8 @@
 //! Always fixed format, current: the Control mode page says D_SENSE = 0. The buffer is built in full, zero
 //! padded, because the kernel copies all of it to the initiator whatever its length byte says.
 
+use super::Lba;
+
 /// Length of the kernel's sense buffer (TCMU_SENSE_BUFFERSIZE).
 pub const LEN: usize = 96;
 
@@ -24,6 +26,10 @@ pub enum Key {
     UnitAttention = 0x6,
     /// The medium may not be written.
     DataProtect = 0x7,
+    /// The command was given up.
+    AbortedCommand = 0xb,
+    /// A copy ended early.
+    CopyAborted = 0xa,
     /// The data compared differs.
     Miscompare = 0xe,
 }
@@ -38,6 +44,8 @@ enum Detail {
     None,
     /// INFORMATION, with VALID = 1.
     Information(u32),
+    /// COMMAND-SPECIFIC INFORMATION: the number of a copy's segment.
+    Segment(u16),
     /// FIELD POINTER: in the CDB or the parameter list, a byte and perhaps a bit.
     Field {
         in_cdb: bool,
@@ -77,6 +85,8 @@ impl Sense {
     pub const NO_SAVED_PARAMETERS: Self = Self::new(Key::IllegalRequest, Code(0x39, 0x00));
     /// CAPACITY DATA HAS CHANGED.
     pub const CAPACITY_CHANGED: Self = Self::new(Key::UnitAttention, Code(0x2a, 0x09));
+    /// Given up at the initiator's own wish; nothing more to say.
+    pub const ABORTED: Self = Self::new(Key::AbortedCommand, Code(0x00, 0x00));
     /// WRITE PROTECTED.
     pub const WRITE_PROTECTED: Self = Self::new(Key::DataProtect, Code(0x27, 0x00));
     /// SPACE ALLOCATION FAILED WRITE PROTECT.
@@ -107,6 +117,21 @@ impl Sense {
         Self { key: Key::Miscompare, code: Code(0x1d, 0x00), detail }
     }
 
+    /// COPY ABORTED while this segment was being copied (SPC-4, "Errors detected during processing of segment
+    /// descriptors").
+    pub(super) const fn copy_aborted(code: Code, segment: u16) -> Self {
+        Self { key: Key::CopyAborted, code, detail: Detail::Segment(segment) }
+    }
+
+    /// The same with the first block that may be bad in INFORMATION, if it is the medium's fault (SBC-3, "Error
+    /// reporting"). INFORMATION has four bytes in fixed format; what does not fit leaves VALID at 0.
+    pub fn at(self, lba: Lba) -> Self {
+        match (self.key, self.detail, u32::try_from(lba.0)) {
+            (Key::MediumError, Detail::None, Ok(lba)) => Self { detail: Detail::Information(lba), ..self },
+            _ => self,
+        }
+    }
+
     /// The sense key.
     pub const fn key(self) -> Key {
         self.key
@@ -131,6 +156,7 @@ impl Sense {
                 bytes[0] |= 0x80;
                 bytes[3..7].copy_from_slice(&value.to_be_bytes());
             }
+            Detail::Segment(number) => bytes[10..12].copy_from_slice(&number.to_be_bytes()),
             Detail::Field { in_cdb, byte, bit } => {
                 bytes[15] = 0x80 | if in_cdb { 0x40 } else { 0 } | bit.map_or(0, |bit| 0x08 | (bit & 7));
                 bytes[16..18].copy_from_slice(&byte.to_be_bytes());

@@ -90,9 +90,9 @@ mod tests {
     #[test]
     fn all_commands() {
         let out = ask(Selection::All, false).unwrap();
-        assert_eq!(out[..4], [0, 0, 0x01, 0x38]); // 39 * 8
+        assert_eq!(out[..4], [0, 0, 0x01, 0x58]); // 43 * 8
         assert_eq!(out[4..12], [0x00, 0, 0, 0, 0, 0, 0, 6]);
-        assert_eq!(out.len(), 4 + 39 * 8);
+        assert_eq!(out.len(), 4 + 43 * 8);
         assert_eq!(out[4..12], [0x00, 0, 0, 0, 0, 0, 0, 6]); // TEST UNIT READY
         let read_16 = [0x88, 0, 0, 0, 0, 0, 0, 16];
         let report_groups = [0xa3, 0, 0, 0x0a, 0, 1, 0, 12]; // SERVACTV
@@ -104,8 +104,8 @@ mod tests {
     #[test]
     fn all_commands_with_timeouts() {
         let out = ask(Selection::All, true).unwrap();
-        assert_eq!(out[..4], [0, 0, 0x03, 0x0c]); // 39 * 20
-        assert_eq!(out.len(), 4 + 39 * 20);
+        assert_eq!(out[..4], [0, 0, 0x03, 0x5c]); // 43 * 20
+        assert_eq!(out.len(), 4 + 43 * 20);
         assert_eq!(out[4..24], [0x00, 0, 0, 0, 0, 2, 0, 6, 0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     }
 

@@ -52,6 +52,10 @@ impl Rig {
     pub(crate) fn on(kernel: MockKernel, source: IdentitySource) -> Self {
         let disk = Arc::new(Memory::new(DISK));
         let served = served(&kernel, &disk, source);
+        Self::run(kernel, disk, served)
+    }
+
+    pub(crate) fn run(kernel: MockKernel, disk: Arc<Memory>, served: Served) -> Self {
         let pump = kernel.spawn();
         let (sender, exit) = unbounded();
         let ended = move |why: &_| sender.send(format!("{why:?}")).unwrap_or(());

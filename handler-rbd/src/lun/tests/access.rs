@@ -164,7 +164,7 @@ proptest! {
                     Op::CompareAndWrite(range) => (range, range.len * 2),
                     Op::WriteSame { range, pattern } => (range, pattern.into()),
                     Op::WriteZeroes(range) => (range, 0),
-                    Op::Flush | Op::Discard(_) => panic!("{op:?}"),
+                    Op::Flush | Op::Discard(_) | Op::Extents(_) | Op::SetNote => panic!("{op:?}"),
                 };
                 prop_assert!(range.len > 0 && range.offset % 512 == 0 && range.len % 512 == 0);
                 prop_assert!(range.offset.checked_add(range.len).is_some_and(|end| end <= 67_108_864));

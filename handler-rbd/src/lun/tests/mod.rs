@@ -85,14 +85,15 @@ fn run_on(unit: &mut LogicalUnit, cdb: &[u8], buffer: &[u8]) -> End {
                 .map(|task| (task.op, task.memory != Memory::None))
                 .collect(),
         ),
-        Step::Wait => panic!("start never waits"),
+        step @ (Step::Wait | Step::Detach(_)) => panic!("start never answers {step:?}"),
     }
 }
 
 /// Reports the result of a task whose command has no data.
 fn resume(unit: &mut LogicalUnit, job: &mut Job, op: Op, result: Result<(), ErrorKind>) -> Step {
     let result = result.map_err(BackendError::new);
-    unit.resume(job, &Finished { op, result, data: &[] }, &|_, _| 0)
+    let finished = Finished { op, result, answer: Answer::default() };
+    unit.resume(job, finished, &|_, _| 0, &mut Vec::new())
 }
 
 /// Runs a CDB on a new unit with a zeroed buffer of `len` bytes.

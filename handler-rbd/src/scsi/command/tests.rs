@@ -137,7 +137,7 @@ fn questions() {
 #[test]
 fn unknown_opcodes_are_named_as_such() {
     // 60h to 7Eh and C0h to FFh have no CDB length and yet get an answer.
-    for opcode in [0x01, 0x04, 0x2c, 0x4c, 0x60, 0x7e, 0x7f, 0x83, 0xa0, 0xc0, 0xff] {
+    for opcode in [0x01, 0x04, 0x2c, 0x4c, 0x60, 0x7e, 0x7f, 0x85, 0xa0, 0xc0, 0xff] {
         assert_eq!(sense_of(&[opcode, 0, 0, 0, 0, 0]), (5, 0x20, 0, 0, 0), "{opcode:02x}");
     }
     assert_eq!(decode(&[]), Err(Sense::INVALID_OPCODE));
