@@ -56,6 +56,7 @@ struct Inner {
     inbox: Mutex<Inbox>,
     news: Condvar,
     bytes: Mutex<Vec<u8>>,
+    note: Mutex<Vec<u8>>,
     faults: AtomicBool,
     /// The driver's clock.
     now: AtomicU64,
@@ -131,6 +132,10 @@ impl Backend for Disk {
         }
     }
 
+    fn note(&self) -> Result<Vec<u8>, BackendError> {
+        Ok(lock(&self.inner.note).clone())
+    }
+
     fn refresh(&self) -> Result<u64, BackendError> {
         Ok(self.shape.size())
     }
@@ -203,18 +208,19 @@ impl Worker {
     /// Plans a request: its parts, and whether it is going to fail.
     fn take(&mut self, request: Box<Request>) -> Held {
         let mut held = Held { request, parts: vec![], result: Ok(()), failed: None };
+        held.request.extents.clear();
         if let Err(why) = self.check(&held.request) {
             lock(&self.inner.misuse).push(format!("{:?}: {why}", held.request.op));
             held.result = Err(BackendError::new(ErrorKind::Invalid));
             return held;
         }
         held.parts = match held.request.op {
-            Op::Flush => vec![],
+            Op::Flush | Op::SetNote => vec![],
             op => self.split(range(op).unwrap_or(ByteRange { offset: 0, len: 0 })),
         };
         if self.inner.faults.load(Ordering::SeqCst) && self.rng.once_in(50) {
             let kinds = [ErrorKind::Io, ErrorKind::TimedOut, ErrorKind::NoResource, ErrorKind::NoSpace];
-            let write = !matches!(held.request.op, Op::Read(_) | Op::Flush);
+            let write = !matches!(held.request.op, Op::Read(_) | Op::Extents(_) | Op::Flush | Op::SetNote);
             held.failed = Some(kinds[self.rng.index(if write { 4 } else { 3 })]);
             for part in (0..held.parts.len()).rev() {
                 if self.rng.once_in(2) {
@@ -258,7 +264,7 @@ impl Worker {
                 return Err("the pattern does not divide the range".into());
             }
             Op::WriteSame { pattern, .. } => pattern.into(),
-            Op::Flush | Op::Discard(_) | Op::WriteZeroes(_) => 0,
+            Op::Flush | Op::Discard(_) | Op::WriteZeroes(_) | Op::Extents(_) | Op::SetNote => 0,
         };
         let have = match &request.buffer {
             Buffer::None => 0,
@@ -297,6 +303,14 @@ impl Worker {
             }
             held.result = Err(BackendError::new(kind));
         }
+        match (held.request.op, &held.request.buffer) {
+            (Op::SetNote, Buffer::Owned(bytes)) if held.result.is_ok() => {
+                *lock(&self.inner.note) = bytes.clone()
+            }
+            (Op::SetNote, _) if held.result.is_ok() => lock(&self.inner.note).clear(),
+            (Op::Extents(_), _) => join(&mut held.request.extents),
+            _ => {}
+        }
         held.request.finish(held.result);
     }
 
@@ -306,7 +320,7 @@ impl Worker {
             let first = range.offset / block;
             Span::new(first, (range.offset + range.len).div_ceil(block) - first)
         });
-        let write = !matches!(op, Op::Read(_));
+        let write = !matches!(op, Op::Read(_) | Op::Extents(_));
         let at = self.inner.now.load(Ordering::SeqCst);
         self.inner.failures.fetch_add(1, Ordering::SeqCst);
         lock(&self.inner.injected).push(Injected { at, span, write, kind });
@@ -321,8 +335,9 @@ impl Drop for Disk {
 
 fn range(op: Op) -> Option<ByteRange> {
     match op {
-        Op::Flush => None,
-        Op::Read(range)
+        Op::Flush | Op::SetNote => None,
+        Op::Extents(range)
+        | Op::Read(range)
         | Op::Write(range)
         | Op::Discard(range)
         | Op::WriteZeroes(range)
@@ -344,7 +359,8 @@ fn perform(
     let skip = usize::try_from(part.offset - whole.offset).unwrap();
     let mut new = vec![0; place.len()];
     match request.op {
-        Op::Flush => {}
+        Op::Flush | Op::SetNote => {}
+        Op::Extents(_) => mutation.extents(disk, place, shape, &mut request.extents),
         Op::Read(_) => put(&mut request.buffer, skip, mutation.read(disk, place)),
         Op::Write(_) => {
             get(&request.buffer, skip, &mut new);
@@ -385,6 +401,16 @@ fn perform(
         }
     }
     Ok(None)
+}
+
+/// Puts extents in order, those that touch together.
+fn join(extents: &mut Vec<ByteRange>) {
+    extents.sort_unstable_by_key(|extent| extent.offset);
+    extents.dedup_by(|next, last| {
+        let touches = last.offset + last.len == next.offset;
+        last.len += if touches { next.len } else { 0 };
+        touches
+    });
 }
 
 /// Marks, in the request's room for the backend, a compare and write that has compared.

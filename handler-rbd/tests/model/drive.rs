@@ -16,7 +16,6 @@ use uio_ring::mock::{Delivered, Direction, Ticket};
 pub(crate) const NOT_YET: &[&str] = &[
     "ORWRITE(16)",
     "WRITE ATOMIC(16)",
-    "EXTENDED COPY(LID1)",
     "GET LBA STATUS(16)",
     "FORMAT UNIT",
     "SANITIZE/BLOCK ERASE",
@@ -49,6 +48,9 @@ const DISK: u64 = 512;
 const MOST: u32 = 256;
 /// Blocks of an object.
 const OBJECT: u64 = 32;
+
+/// How many copies the device makes at a time, and refuses more.
+const COPIES: usize = 8;
 
 /// How many answered commands are remembered for the report of a failure.
 const MEMORY: usize = 5000;
@@ -264,11 +266,17 @@ impl Driver {
         if verdict.miscompare() && compares {
             return Ok(End::Miscompare);
         }
-        let whole = |flight: &Flight| matches!(flight.command.kind, Kind::Whole(_));
-        let since = |past: &&Past| past.answered > flight.sent;
-        let formatted = self.flights.iter().any(|(_, flight, _)| whole(flight))
-            || self.past.iter().rev().take_while(since).any(|past| whole(&past.flight));
-        if verdict.formatting() && formatted {
+        // Others that were in flight at the same time.
+        let meanwhile = |kind: fn(&Kind) -> bool| {
+            let past = self.past.iter().rev().take_while(|past| past.answered > flight.sent);
+            let all = past.map(|past| &past.flight).chain(self.flights.iter().map(|(_, flight, _)| flight));
+            all.filter(|other| kind(&other.command.kind)).count()
+        };
+        if verdict.formatting() && meanwhile(|kind| matches!(kind, Kind::Whole(_))) > 0 {
+            return Ok(End::Refused);
+        }
+        let copy: fn(&Kind) -> bool = |kind| matches!(kind, Kind::Copy(_));
+        if verdict.task_set_full() && copy(&command.kind) && meanwhile(copy) >= COPIES {
             return Ok(End::Refused);
         }
         if self.excused(flight, verdict) { Ok(End::Failed) } else { Err(Wrong::new("no reason for that")) }
@@ -277,9 +285,10 @@ impl Driver {
     /// Whether storage failed for this command, and in this way.
     fn excused(&self, flight: &Flight, verdict: Verdict) -> bool {
         let spans = flight.command.spans(self.maker.disk);
+        let copy = matches!(flight.command.kind, Kind::Copy(_));
         self.rig.disk.injected().iter().any(|failure| {
             let here = failure.span.is_none_or(|there| spans.iter().any(|span| span.meets(there)));
-            failure.at >= flight.sent && here && verdict.tells(failure)
+            failure.at >= flight.sent && here && (verdict.tells(failure) || copy && verdict.copy_aborted())
         })
     }
 

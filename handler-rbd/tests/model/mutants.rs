@@ -2,6 +2,7 @@
 
 use crate::content::Rng;
 use crate::disk::Shape;
+use handler_rbd::block::ByteRange;
 use std::ops::Range;
 
 /// One way to break a promise.
@@ -27,6 +28,8 @@ pub(crate) enum Mutant {
     FalseMiscompare,
     /// Zeroes nothing.
     KeepZeroed,
+    /// Says that there is no data where there is some.
+    HideData,
     /// Fills only the first half of a reader's buffer.
     ShortRead,
     /// Reads what was there a while ago.
@@ -102,6 +105,36 @@ impl Mutation {
     pub(crate) fn zero(&mut self, disk: &mut [u8], place: Range<usize>) {
         if !self.now(Mutant::KeepZeroed) {
             disk[place].fill(0);
+        }
+    }
+
+    /// Says where data is: wherever a byte is not zero, as tightly as that or by the block, and now and then where
+    /// all are zero.
+    pub(crate) fn extents(
+        &mut self,
+        disk: &[u8],
+        place: Range<usize>,
+        shape: Shape,
+        to: &mut Vec<ByteRange>,
+    ) {
+        let block = usize::try_from(shape.block).unwrap();
+        let mut at = place.start;
+        while at < place.end {
+            let next = place.end.min((at / block + 1) * block);
+            let bytes = &disk[at..next];
+            let data = bytes.iter().position(|&byte| byte != 0).map(|first| {
+                let last = bytes.iter().rposition(|&byte| byte != 0).unwrap_or(first);
+                if self.rng.once_in(2) { first..last + 1 } else { 0..bytes.len() }
+            });
+            let told = match data {
+                Some(_) if self.now(Mutant::HideData) => None,
+                None if self.rng.once_in(3) => Some(0..bytes.len()),
+                data => data,
+            };
+            if let Some(told) = told {
+                to.push(ByteRange { offset: (at + told.start) as u64, len: told.len() as u64 });
+            }
+            at = next;
         }
     }
 

@@ -63,6 +63,15 @@ impl Verdict {
         self.sense == (0x02, 0x04, 0x04) || self.sense == (0x02, 0x04, 0x1b)
     }
 
+    pub(crate) fn task_set_full(self) -> bool {
+        self.status == TASK_SET_FULL
+    }
+
+    /// COPY ABORTED: THIRD PARTY DEVICE FAILURE.
+    pub(crate) fn copy_aborted(self) -> bool {
+        self.sense == (0x0a, 0x0d, 0x01)
+    }
+
     /// Whether storage's failure may be told the initiator like this.
     pub(crate) fn tells(self, failure: &Injected) -> bool {
         match failure.kind {
