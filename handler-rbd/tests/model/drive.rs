@@ -15,8 +15,8 @@ use uio_ring::mock::{Delivered, Direction, Ticket};
 /// Commands that the device does not have yet. It must say so; one that it has must leave this list.
 pub(crate) const NOT_YET: &[&str] = &[
     "ORWRITE(16)",
-    "WRITE ATOMIC(16)",
     "GET LBA STATUS(16)",
+    "WRITE ATOMIC(16)",
     "FORMAT UNIT",
     "SANITIZE/BLOCK ERASE",
     "SANITIZE/OVERWRITE",

@@ -2,6 +2,7 @@
 
 use crate::command::{Command, Fill, Kind, Segment, Span};
 use crate::oracle::{Checked, End, Flight, Oracle, Wrong};
+use crate::status::not_mapped;
 use crate::verdict::Verdict;
 use std::collections::BTreeMap;
 
@@ -154,21 +155,12 @@ impl Exact {
     }
 
     fn status(&self, lba: u64, allocation: usize, data: &[u8]) -> Checked {
-        let list = data.get(8..data.len().min(allocation)).unwrap_or(&[]);
-        let mut next = lba;
-        for descriptor in list.chunks_exact(16) {
-            let start = u64::from_be_bytes(descriptor[..8].try_into().unwrap());
-            let blocks = u64::from(u32::from_be_bytes(descriptor[8..12].try_into().unwrap()));
-            if start != next || blocks == 0 || start + blocks > self.blocks() {
-                return Err(Wrong::at(next, format!("the next descriptor is of {start}, {blocks} blocks")));
-            }
-            next += blocks;
-            let zero = |lba: &u64| self.at(*lba).iter().all(|&byte| byte == 0);
-            if let Some(lba) = (start..next).find(|lba| descriptor[12] & 0xf != 0 && !zero(lba)) {
-                return Err(Wrong::at(lba, "said to be deallocated, but does not read as zeros"));
+        for span in not_mapped(lba, allocation, self.blocks(), data)? {
+            if let Some(lba) = span.lbas().find(|&lba| self.at(lba).iter().any(|&byte| byte != 0)) {
+                return Err(Wrong::at(lba, "a difference from the zeros that it is said to hold"));
             }
         }
-        if allocation >= 24 && next == lba { Err(Wrong::at(lba, "no LBA status descriptor")) } else { Ok(()) }
+        Ok(())
     }
 
     /// MISCOMPARE must be so, and say where.

@@ -8,7 +8,7 @@ use Width::{Sixteen, Ten, Twelve};
 use uio_ring::mock::Direction;
 
 const LBA_OUT_OF_RANGE: Sense = (0x05, 0x21, 0x00);
-const INVALID_FIELD_IN_CDB: Sense = (0x05, 0x24, 0x00);
+pub(crate) const INVALID_FIELD_IN_CDB: Sense = (0x05, 0x24, 0x00);
 const INVALID_FIELD_IN_LIST: Sense = (0x05, 0x26, 0x00);
 const LIST_LENGTH_ERROR: Sense = (0x05, 0x1a, 0x00);
 /// The transport's length is not the command's: INVALID FIELD IN COMMAND INFORMATION UNIT says it best, and the

@@ -33,4 +33,5 @@ mod oracle_tests;
 mod rig;
 mod runs;
 mod sets;
+mod status;
 mod verdict;

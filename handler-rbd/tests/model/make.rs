@@ -3,6 +3,7 @@
 use crate::cdb::{self, Width};
 use crate::command::{Command, Fill, Kind, Segment, Span};
 use crate::content::{Rng, Value};
+use crate::illegal::INVALID_FIELD_IN_CDB;
 use crate::oracle::Oracle;
 use crate::rig::Said;
 use Width::{Six, Sixteen, Ten, Twelve};
@@ -274,7 +275,14 @@ impl Maker {
         let fill = Fill::Run(self.stamps(span.blocks));
         let mut out = compare.clone();
         out.extend(fill.bytes(span.blocks, self.block));
-        let kind = Kind::CompareAndWrite { span, compare, fill };
+        // Storage compares and writes between two multiples of its longest; the device refuses what crosses one,
+        // which SBC has no word for.
+        let unit = self.said.compare;
+        let kind = if span.lba / unit == (span.end() - 1) / unit {
+            Kind::CompareAndWrite { span, compare, fill }
+        } else {
+            Kind::Illegal(vec![INVALID_FIELD_IN_CDB])
+        };
         Command { name: "COMPARE AND WRITE", cdb, direction: Direction::Out(out), kind }
     }
 

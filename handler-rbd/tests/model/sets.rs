@@ -5,6 +5,7 @@ use crate::command::{Command, Fill, Kind, Span};
 use crate::content::{Value, repeated, stamp, stamped};
 use crate::history::{Leaves, Register, Write};
 use crate::oracle::{Checked, End, Flight, Oracle, Wrong};
+use crate::status::not_mapped;
 use crate::verdict::Verdict;
 use std::collections::{BTreeSet, HashMap};
 
@@ -243,24 +244,10 @@ impl Sets {
     }
 
     fn status(&self, lba: u64, allocation: usize, since: u64, now: u64, data: &[u8]) -> Checked {
-        let mut next = lba;
-        let list = data.get(8..data.len().min(allocation)).unwrap_or(&[]);
-        let total = data.get(..4).map_or(0, |len| u32::from_be_bytes(len.try_into().unwrap()));
-        if (allocation >= 24 && list.len() < 16) || (allocation >= 4 && total < 4 + 16) {
-            return Err(Wrong::at(lba, "no LBA status descriptor"));
-        }
-        for descriptor in list.chunks_exact(16).take(usize::try_from(total - 4).unwrap() / 16) {
-            let start = u64::from_be_bytes(descriptor[..8].try_into().unwrap());
-            let blocks = u64::from(u32::from_be_bytes(descriptor[8..12].try_into().unwrap()));
-            if start != next || blocks == 0 || start + blocks > self.layout.disk() {
-                return Err(Wrong::at(next, format!("next descriptor is of {start}, {blocks} blocks")));
-            }
-            next = start + blocks;
-            if descriptor[12] & 0xf != 0 {
-                for lba in (start..next).filter(|&lba| !self.layout.words.contains(lba)) {
-                    if self.candidates(lba, 0, since, now).is_empty() {
-                        return Err(Wrong::at(lba, "said to be deallocated, but does not read as zeros"));
-                    }
+        for span in not_mapped(lba, allocation, self.layout.disk(), data)? {
+            for lba in span.lbas().filter(|&lba| !self.layout.words.contains(lba)) {
+                if self.candidates(lba, 0, since, now).is_empty() {
+                    return Err(Wrong::at(lba, "a difference from the zeros that it is said to hold"));
                 }
             }
         }
