@@ -1,6 +1,7 @@
 //! Sends commands, takes answers, asks the oracle, and says what was wrong.
 
 use crate::command::{Command, Kind, Span};
+use crate::content::Rng;
 use crate::disk::Shape;
 use crate::exact::Exact;
 use crate::make::{Areas, Maker};
@@ -52,6 +53,9 @@ const OBJECT: u64 = 32;
 /// How many copies the device makes at a time, and refuses more.
 const COPIES: usize = 8;
 
+/// How many commands go between those for the whole disk.
+const WHOLE: u64 = 600;
+
 /// How many answered commands are remembered for the report of a failure.
 const MEMORY: usize = 5000;
 
@@ -65,6 +69,8 @@ struct Driver {
     plan: Plan,
     rig: Rig,
     maker: Maker,
+    /// For what depends on timing: the commands are to be the same each time.
+    chance: Rng,
     oracle: Box<dyn Oracle>,
     now: u64,
     number: u64,
@@ -102,8 +108,9 @@ pub(crate) fn run(plan: Plan) -> Result<Tally, String> {
     };
     let maker = Maker::new(plan.seed, said, block, areas, alone);
     let (flights, past) = (vec![], VecDeque::new());
-    let mut driver =
-        Driver { plan, rig, maker, oracle, now: 1, number: 0, flights, past, tally: Tally::default() };
+    let chance = Rng(plan.seed);
+    let tally = Tally::default();
+    let mut driver = Driver { plan, rig, maker, chance, oracle, now: 1, number: 0, flights, past, tally };
     match driver.go() {
         Ok(()) => Ok(driver.tally),
         Err(wrong) => Err(driver.report(&wrong)),
@@ -113,9 +120,11 @@ pub(crate) fn run(plan: Plan) -> Result<Tally, String> {
 impl Driver {
     fn go(&mut self) -> Checked {
         self.rig.disk.faults(self.plan.faults);
+        let mut whole = WHOLE;
         while self.number < self.plan.commands {
-            if self.number % 3000 == 2999 {
+            if self.number > whole {
                 self.whole()?;
+                whole = self.number + WHOLE;
             }
             let command = self.maker.any(&*self.oracle);
             self.one_more(command)?;
@@ -192,7 +201,7 @@ impl Driver {
             }
         }
         if !any && !self.flights.is_empty() {
-            let at = self.maker.rng.index(self.flights.len());
+            let at = self.chance.index(self.flights.len());
             let ticket = self.flights[at].0;
             if self.rig.kernel.wait(ticket, PATIENCE).is_none() {
                 self.clean()?;
@@ -361,15 +370,16 @@ impl Driver {
         self.rig.disk.faults(false);
         let command = self.maker.whole();
         self.send(command);
-        let number = self.number;
-        while self.flights.iter().any(|(_, flight, _)| flight.number == number) {
-            if self.flights.len() < self.plan.depth {
+        if self.plan.depth > 1 {
+            for _ in 0..2 * self.plan.depth {
+                while self.flights.len() == self.plan.depth {
+                    self.take_answers()?;
+                }
                 let command = self.maker.general(&*self.oracle);
                 self.send(command);
-            } else {
-                self.take_answers()?;
             }
         }
+        self.drain()?;
         self.rig.disk.faults(self.plan.faults);
         Ok(())
     }
