@@ -66,7 +66,10 @@ impl Condition {
     pub(super) fn refusal(&self, command: &Command) -> Option<Outcome> {
         let accepted = match self {
             Self::Ready => true,
-            Self::Erasing(_) => is_about_the_unit(command),
+            Self::Erasing(erasing) => {
+                is_about_the_unit(command)
+                    || matches!(erasing.plan.cause, Cause::Sanitize { .. }) && stays_as_it_is(command)
+            }
             Self::Failed(Failed { cause: Cause::Format, .. }) => {
                 needs_no_medium(command)
                     || matches!(command, Command::FormatUnit { .. } | Command::Sanitize(_))
@@ -96,6 +99,16 @@ fn is_about_the_unit(command: &Command) -> bool {
             | Command::ReportSupportedTaskManagementFunctions { .. }
             | Command::ReportTargetPortGroups { .. }
     )
+}
+
+/// What a SANITIZE leaves alone is told while it runs (SBC-4, "Commands allowed during sanitize").
+fn stays_as_it_is(command: &Command) -> bool {
+    match command {
+        Command::ReadCapacity10 | Command::ReadCapacity16 { .. } => true,
+        // Caching and Control.
+        Command::ModeSense(ask) => matches!(ask.page, 0x08 | 0x0a),
+        _ => false,
+    }
 }
 
 /// Commands that are not about what is on the medium. TEST UNIT READY is.

@@ -107,14 +107,15 @@ fn devices_of(list: &[u8], name: &[u8; 16], block_size: u32) -> Result<Vec<bool>
         if designator_len > 20 {
             return wrong(7);
         }
-        // DISK BLOCK LENGTH.
-        if u32_at(device, 28) & 0x00ff_ffff != block_size {
-            return wrong(29);
-        }
         // CODE SET, ASSOCIATION with DESIGNATOR TYPE: those of the NAA designator in VPD page 83h.
         // NUL and other types of device are not this unit.
         let ours = device[1] == 0 && device[4] & 0x0f == 0x01 && device[5] & 0x3f == 0x03;
-        devices.push(ours && device[8..8 + designator_len] == *name);
+        let named = ours && device[8..8 + designator_len] == *name;
+        // DISK BLOCK LENGTH: that of the device the descriptor names; another's is not for us to know.
+        if named && u32_at(device, 28) & 0x00ff_ffff != block_size {
+            return wrong(29);
+        }
+        devices.push(named);
     }
     Ok(devices)
 }

@@ -176,6 +176,15 @@ fn progress_is_told_to_all_that_ask() {
     }
 }
 
+/// What is carried out during a SANITIZE, but not during a FORMAT UNIT.
+#[rustfmt::skip]
+const UNCHANGED: &[&[u8]] = &[
+    &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0],                                  // READ CAPACITY(10)
+    &[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0],
+    &[0x1a, 0, 0x08, 0, 192, 0],                                         // MODE SENSE(6): Caching
+    &[0x5a, 0, 0x0a, 0, 0, 0, 0, 0, 192, 0],                             // MODE SENSE(10): Control
+];
+
 /// Commands, and whether they are carried out during an erasure, after a failed one.
 #[rustfmt::skip]
 const OTHERS: &[(&[u8], bool, bool)] = &[
@@ -186,8 +195,6 @@ const OTHERS: &[(&[u8], bool, bool)] = &[
     (&[0xa3, 0x0a, 0, 0, 0, 0, 0, 0, 0, 64, 0, 0], true, true),          // REPORT TARGET PORT GROUPS
     (&[0x1a, 0, 0x3f, 0, 192, 0], false, true),                          // MODE SENSE(6)
     (&[0x4d, 0, 0x40, 0, 0, 0, 0, 0, 4, 0], false, true),                // LOG SENSE
-    (&[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0], false, true),                   // READ CAPACITY(10)
-    (&[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0], false, true),
     (TEST_UNIT_READY, false, false),
     (&[0x1b, 0, 0, 0, 1, 0], false, false),                              // START STOP UNIT
     (READ, false, false),
@@ -200,12 +207,19 @@ const OTHERS: &[(&[u8], bool, bool)] = &[
     (&[0x89, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0], false, false),
 ];
 
+fn answer(unit: &mut LogicalUnit, cdb: &[u8], refusal: &End, accepted: bool) {
+    let end = run_on(unit, cdb, &[0; 512]);
+    assert_eq!(end != *refusal, accepted, "{cdb:02x?}: {end:?}");
+    assert!(!accepted || matches!(end, End::Reply(_)), "{cdb:02x?}: {end:?}");
+}
+
 fn others(unit: &mut LogicalUnit, refusal: &End, during: bool) {
     for (cdb, while_erasing, after_failure) in OTHERS {
         let accepted = if during { *while_erasing } else { *after_failure };
-        let end = run_on(unit, cdb, &[0; 512]);
-        assert_eq!(end != *refusal, accepted, "{cdb:02x?}: {end:?}");
-        assert!(!accepted || matches!(end, End::Reply(_)), "{cdb:02x?}: {end:?}");
+        answer(unit, cdb, refusal, accepted);
+    }
+    for cdb in UNCHANGED {
+        answer(unit, cdb, refusal, *refusal != End::Check(2, 4, 4));
     }
 }
 

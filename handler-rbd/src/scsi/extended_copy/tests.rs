@@ -64,6 +64,18 @@ fn invalid(list: &[u8]) -> u16 {
 }
 
 #[test]
+fn another_device_may_have_other_blocks() {
+    let of_4096 = |name: &[u8; 16]| {
+        let mut descriptor = device(name);
+        descriptor[30..].copy_from_slice(&[0x10, 0]);
+        descriptor
+    };
+    let copy = [segment(0, 1, 1, 0, 0)];
+    assert_eq!(error(&list(&[device(&NAME), of_4096(&[0x60; 16])], &copy)), (0x0a, 0x0d, 0x02));
+    assert_eq!(invalid(&list(&[device(&NAME), of_4096(&NAME)], &copy)), 16 + 32 + 29);
+}
+
+#[test]
 fn segments_in_bytes() {
     let segments =
         [segment(0, 1, 3, 10, 20), segment(1, 0, 65535, 0, 1 << 40), bytes_segment(1024, (7, 512), (9, 0))];
