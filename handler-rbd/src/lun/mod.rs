@@ -158,6 +158,18 @@ impl LogicalUnit {
         params: &[u8],
         reply: &mut Vec<u8>,
     ) -> Result<Step, Sense> {
+        if command.writes_without_data() {
+            // The kernel checks reservations, but those of a Write Exclusive type only for commands with data from
+            // the initiator (`core_scsi3_pr_seq_non_holder`). Who sent this one the ring does not say, so with such a
+            // reservation even its holder is refused.
+            match identity {
+                None => return Err(Sense::INTERNAL_FAILURE),
+                Some(identity) if identity.write_exclusive => {
+                    return Ok(Step::Done(Outcome::ReservationConflict));
+                }
+                Some(_) => {}
+            }
+        }
         match *command {
             Command::Read(extent) => access::read(self, extent, transfer),
             Command::Write(extent) => access::write(self, extent, transfer),

@@ -274,6 +274,15 @@ fn decode_short(cdb: &[u8]) -> Result<Command, Sense> {
 }
 
 impl Command {
+    /// Whether it overwrites the medium without any data from the initiator.
+    pub fn writes_without_data(&self) -> bool {
+        match *self {
+            Self::FormatUnit { list: None } | Self::WriteSame { no_data: true, .. } => true,
+            Self::Sanitize(ask) => !matches!(ask.service, Service::Overwrite { .. }),
+            _ => false,
+        }
+    }
+
     /// What the data buffer is for.
     pub fn data(&self) -> DataPhase {
         match *self {
