@@ -5,7 +5,7 @@
 //! client is fenced before the first command is read.
 
 use super::{Settings, StorageKind, identity};
-use crate::block::{Backend, memory};
+use crate::block::{Backend, BackendError, memory};
 use crate::cfgstring::{self, CfgError, CfgString};
 use crate::device::{Exit, Handle, Served};
 use crate::kernel::DeviceName;
@@ -24,6 +24,9 @@ use uio_ring::{AttachError, Doorbell, Mapping, Ring};
 
 /// How long the ring's file may stay busy or absent: a predecessor is being torn down, or udev is late.
 const UIO_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Key of the note in the image's metadata.
+const NOTE_KEY: &str = "tcmu-rbd.note";
 
 /// Why a device cannot be served. Each is one sentence that names the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +58,9 @@ pub enum SetupError {
         /// What came of it.
         error: String,
     },
+    /// The note that is kept with the image cannot be read.
+    #[error("cannot read whether the image is being erased")]
+    Note(#[source] BackendError),
     /// The image is not as large as the device.
     #[error("the device has {device} bytes and RBD image {image} has {actual}: create it with size={actual}")]
     Size {
@@ -115,6 +121,10 @@ impl SetupError {
             Self::Open(error) => Errno::from_raw(error.errno()),
             Self::Fence { source, .. } => Errno::from_raw(source.errno),
             Self::Ask { .. } => Errno::EIO,
+            Self::Note(error) => match error.errno {
+                0 => Errno::EIO,
+                errno => Errno::from_raw(errno),
+            },
             Self::Late(_) => Errno::ETIMEDOUT,
             Self::Attribute(error) => error.errno().map_or(Errno::EIO, Errno::from_raw),
             Self::Map { source, .. } | Self::Record(source) | Self::Thread(source) => of(source),
@@ -139,6 +149,8 @@ pub(super) struct Storage {
     record: Option<Record>,
     /// The image's id, which another image of the same name does not have.
     id: String,
+    /// Of an erasure that is not over.
+    note: Vec<u8>,
 }
 
 impl Storage {
@@ -156,7 +168,8 @@ impl Storage {
             StorageKind::Rbd => Self::open_image(settings, records, name, &config),
             StorageKind::Memory => {
                 let size = Backstore::new(&settings.sys, name).dev_size()?;
-                Ok(Self { backend: Arc::new(memory::Memory::new(size)), record: None, id: String::new() })
+                let backend = Arc::new(memory::Memory::new(size));
+                Ok(Self { backend, record: None, id: String::new(), note: Vec::new() })
             }
         }
     }
@@ -196,10 +209,12 @@ impl Storage {
         let addresses = cluster.addresses().map_err(|error| ask("learn this client's addresses", &error))?;
         let record = records.begin(&device, &addresses).map_err(SetupError::Record)?;
         records.fenced(&device, &predecessors);
+        // Only now: until a predecessor is fenced it may still store one.
+        let note = image.note().map_err(SetupError::Note)?;
         cluster.service_register(&config.pool, &config.image, image.id());
         cluster.service_status(&ServiceStatus::default());
         let id = image.id().to_owned();
-        Ok(Self { backend: Arc::new(image), record: Some(record), id })
+        Ok(Self { backend: Arc::new(image), record: Some(record), id, note })
     }
 
     pub(super) fn backend(&self) -> Arc<dyn Backend> {
@@ -289,12 +304,10 @@ pub(super) fn serve(
     let mapping = Mapping::new(&file, uio.map_size).map_err(|source| SetupError::Map { minor, source })?;
     let ring = Ring::attach(Doorbell::new(file), mapping)?;
     let limits = storage.backend.limits();
-    let lun = LogicalUnit::new(Geometry {
-        block_size: shape.block_size,
-        size: shape.size,
-        max_sectors: shape.max_sectors,
-        limits,
-    });
+    let geometry =
+        Geometry { block_size: shape.block_size, size: shape.size, max_sectors: shape.max_sectors, limits };
+    let lun = LogicalUnit::with_note(geometry, &storage.note);
+    tell_of_note(&uio.name, &storage.note, lun.needs_intervention());
     let backstore = Backstore::new(&settings.sys, &uio.name);
     let config = uio.name.config.clone();
     let identity = move || identity::read(&backstore, &config).map_err(|error| Chain(&error).to_string());
@@ -313,4 +326,22 @@ pub(super) fn serve(
         ended(exit);
     };
     Handle::spawn(&format!("uio{minor}"), served, ended).map_err(SetupError::Thread)
+}
+
+/// Says why a disk is not ready.
+fn tell_of_note(device: &DeviceName, note: &[u8], unclear: bool) {
+    let note = String::from_utf8_lossy(note);
+    if unclear {
+        let image = device.config.split_once('/').map_or("", |(_, image)| image);
+        let image = image.split_once(';').map_or(image, |(image, _)| image);
+        tracing::error!(
+            %device,
+            note = &*note,
+            "refusing medium access: the image was being erased in a way that this version does not know; \
+             serve it with the version that began, or write the image off as erased in part: \
+             'rbd image-meta remove {image} {NOTE_KEY}', then restart"
+        );
+    } else if !note.is_empty() {
+        tracing::warn!(%device, note = &*note, "going on with an erasure that was interrupted");
+    }
 }

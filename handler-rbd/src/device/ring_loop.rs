@@ -9,7 +9,7 @@ use crate::block::completions::{Completions, Waker};
 use crate::block::{Backend, Request};
 use crate::lun::{LogicalUnit, Outcome, Step, Transfer};
 use crate::scsi::identity::Identity;
-use crate::scsi::{self, Command, Sense};
+use crate::scsi::{Command, Sense};
 use crossbeam_channel::{Receiver, Sender};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -149,7 +149,7 @@ impl Served {
     /// way, so backend and mapping may be closed.
     pub fn run(mut self) -> Exit {
         // A predecessor may have published answers and died before it kicked.
-        let mut ended = self.ring.kick();
+        let mut ended = self.ring.kick().and_then(|()| self.resume_erasure());
         loop {
             match ended.and_then(|()| self.serve()) {
                 Ok(exit) => return exit,
@@ -163,7 +163,7 @@ impl Served {
                     // BUSY, so none of it may be answered by us; ids and pages may be in use again.
                     tracing::error!(%error, "dropping the commands in progress and starting over");
                     self.void_all();
-                    ended = self.ring.rewind();
+                    ended = self.ring.rewind().and_then(|()| self.resume_erasure());
                 }
                 Err(error) => {
                     tracing::error!(%error, "the ring cannot be used any more; restart the daemon to reset it");
@@ -286,7 +286,7 @@ impl Served {
     }
 
     fn begin(&mut self, uio_ring::Command { cdb, token }: uio_ring::Command) -> Result<(), RingError> {
-        match guarded(|| scsi::decode(cdb.as_bytes()), Err(Sense::INTERNAL_FAILURE)) {
+        match guarded(|| self.lun.decode(cdb.as_bytes()), Err(Sense::INTERNAL_FAILURE)) {
             Ok(command) if LogicalUnit::needs_identity(&command) => {
                 let (source, sender, waker) =
                     (self.identity.clone(), self.sender.clone(), self.waker.clone());
@@ -316,6 +316,8 @@ impl Served {
         self.reply.clear();
         let (lun, params, reply) = (&mut self.lun, &self.params, &mut self.reply);
         match guarded(|| lun.start(command, &transfer, identity, params, reply), Step::Done(DEFECT)) {
+            // The buffer is the initiator's data: there is nothing of others in it, and nobody reads it back.
+            Step::Done(outcome) if command.data().is_out() => self.answer(token, &outcome, None),
             Step::Done(outcome) => self.complete(token, &outcome),
             Step::Reply => self.reply(token),
             Step::Run(job) => self.run_job(job, Some(token)),

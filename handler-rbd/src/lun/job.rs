@@ -75,6 +75,11 @@ pub(super) trait Steps: fmt::Debug + Send {
     /// Whether there is nothing left to start, now or after what is out has come back.
     fn is_exhausted(&self) -> bool;
 
+    /// Takes the failure of an operation as something to go on from; otherwise gives it back.
+    fn recover(&mut self, _op: Op, error: BackendError) -> Result<(), BackendError> {
+        Err(error)
+    }
+
     /// What the failure of an operation means.
     fn failure(&self, op: Op, error: BackendError) -> Outcome {
         of_failure(error, direction(op))
@@ -83,6 +88,11 @@ pub(super) trait Steps: fmt::Debug + Send {
     /// How far a copy has come.
     fn copied(&self) -> Progress {
         Progress::default()
+    }
+
+    /// How far a job is whose progress is asked for, in parts of 65536.
+    fn progress(&self) -> u16 {
+        0
     }
 
     /// How the command ends that has done everything. If the answer is [`Step::Reply`], `reply`, which is empty,
@@ -102,6 +112,8 @@ pub(super) enum Role {
     Copy(Option<u8>),
     /// FORMAT UNIT or SANITIZE: has the disk to itself and outlives its command.
     Erasure,
+    /// SANITIZE, EXIT FAILURE MODE.
+    Exit,
 }
 
 /// A command under way.
@@ -152,6 +164,14 @@ impl Job {
         match &self.work {
             Work::Many(steps) => steps.copied(),
             Work::One { .. } => Progress::default(),
+        }
+    }
+
+    /// See [`Steps::progress`].
+    pub(super) fn progress(&self) -> u16 {
+        match &self.work {
+            Work::One { .. } => 0,
+            Work::Many(steps) => steps.progress(),
         }
     }
 
@@ -212,7 +232,9 @@ impl Job {
         let verdict = match (result, &mut self.work) {
             (Ok(()), Work::Many(steps)) => steps.accept(op, answer, data_out),
             (Ok(()), Work::One { .. }) => Ok(()),
-            (Err(error), Work::Many(steps)) => Err(steps.failure(op, error)),
+            (Err(error), Work::Many(steps)) => {
+                steps.recover(op, error).map_err(|error| steps.failure(op, error))
+            }
             (Err(error), Work::One { .. }) => Err(of_failure(error, direction(op))),
         };
         if let Err(outcome) = verdict {

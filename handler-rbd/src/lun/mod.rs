@@ -7,9 +7,12 @@
 
 mod access;
 mod copy;
+mod erase;
 mod fill;
 mod inform;
 mod job;
+mod lba_status;
+mod orwrite;
 pub mod outcome;
 mod pieces;
 mod provision;
@@ -22,7 +25,7 @@ pub use job::{Answer, DataOut, Finished, Job, Memory, Task};
 pub use outcome::Outcome;
 
 use crate::block::{ByteRange, Limits};
-use crate::scsi::{Command, Extent, Sense, mode_select};
+use crate::scsi::{Command, Extent, Sense, mode_select, opcode};
 
 /// What a logical unit is made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +76,7 @@ pub struct LogicalUnit {
     /// is one for all, and the first to come takes it.
     attention: Option<Sense>,
     copies: copy::Copies,
+    condition: erase::Condition,
 }
 
 impl LogicalUnit {
@@ -86,6 +90,7 @@ impl LogicalUnit {
             limits: geometry.limits,
             attention: None,
             copies: copy::Copies::default(),
+            condition: erase::Condition::Ready,
         }
     }
 
@@ -99,13 +104,23 @@ impl LogicalUnit {
         self.block_size
     }
 
+    /// Reads a CDB. A command that this disk cannot have is not known, whatever its fields hold.
+    pub fn decode(&self, cdb: &[u8]) -> Result<Command, Sense> {
+        crate::scsi::decode(cdb).map_err(|sense| match opcode::row(cdb) {
+            // Of a target port is not known here; `start` sees.
+            Some(row) if !self.has(row.need(), true) => Sense::INVALID_OPCODE,
+            _ => sense,
+        })
+    }
+
     /// Whether `start` needs an identity for this command.
     pub fn needs_identity(command: &Command) -> bool {
         inform::needs_identity(command)
     }
 
     /// How many of the data buffer's first bytes `start` wants to see as `params`; fewer if the buffer is
-    /// shorter. UNMAP, MODE SELECT, EXTENDED COPY: the parameter list. WRITE SAME that may unmap: its block, to see whether it is zero.
+    /// shorter. UNMAP, MODE SELECT, EXTENDED COPY, FORMAT UNIT, SANITIZE: the parameter list. WRITE SAME that may
+    /// unmap: its block, to see whether it is zero.
     pub fn parameters(&self, command: &Command) -> usize {
         provision::parameters(command, self.block_size)
     }
@@ -128,6 +143,9 @@ impl LogicalUnit {
             self.attention = None;
             return Step::Done(attention.into());
         }
+        if let Some(refusal) = self.condition.refusal(command) {
+            return Step::Done(refusal);
+        }
         self.plan(command, *transfer, identity, params, reply)
             .unwrap_or_else(|sense| Step::Done(sense.into()))
     }
@@ -145,6 +163,9 @@ impl LogicalUnit {
             Command::Write(extent) => access::write(self, extent, transfer),
             Command::CompareAndWrite(extent) => access::compare_and_write(self, extent, transfer),
             Command::PreFetch(extent) => access::pre_fetch(self, extent),
+            Command::WriteAtomic(extent) => access::write_atomic(self, extent, transfer),
+            Command::OrWrite(extent) => orwrite::orwrite(self, extent, transfer),
+            Command::GetLbaStatus { lba, allocation } => lba_status::get(self, lba, allocation),
             Command::SynchronizeCache(extent) => access::synchronize_cache(self, extent),
             Command::Verify { extent, check } => verify::verify(self, extent, check, transfer),
             Command::WriteAndVerify { extent, check } => {
@@ -156,9 +177,11 @@ impl LogicalUnit {
             }
             Command::ExtendedCopy { list } => copy::extended_copy(self, list, transfer, identity, params),
             Command::Unmap { list } => provision::unmap(self, list, params),
+            Command::FormatUnit { list } => erase::format(self, list, params),
+            Command::Sanitize(ask) => erase::sanitize(self, ask, params),
             // SAM-4, "Unit attention condition": asked like this, a pending one is told in the reply, once.
             Command::RequestSense { descriptor, allocation } => {
-                let sense = self.attention.take().unwrap_or(Sense::NONE);
+                let sense = self.attention.take().unwrap_or(self.condition.sense());
                 inform::request_sense(sense, descriptor, allocation, reply);
                 Ok(Step::Reply)
             }
@@ -197,10 +220,11 @@ impl LogicalUnit {
         data_out: DataOut<'_>,
         reply: &mut Vec<u8>,
     ) -> Step {
+        let came_back = (finished.op, finished.result);
         let step = job.finish(finished, self.block_size, data_out, reply).unwrap_or(Step::Wait);
         match job.role() {
             Role::Copy(id) => self.copies.went_on(id, job.copied(), &step),
-            Role::Io | Role::Erasure => {}
+            Role::Io | Role::Erasure | Role::Exit => self.watch(job, came_back, &step),
         }
         step
     }

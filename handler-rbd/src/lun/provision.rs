@@ -15,8 +15,9 @@ use super::fill::Fill;
 use super::{Job, LogicalUnit, MAX_UNMAP_DESCRIPTORS, Outcome, Step, Transfer};
 use crate::block::ByteRange;
 use crate::scsi::extended_copy::MAX_LIST;
+use crate::scsi::sanitize::{Sanitize, Service};
 use crate::scsi::unmap::{descriptor_at, descriptors};
-use crate::scsi::{Command, Extent, Sense};
+use crate::scsi::{Command, Extent, Sense, format};
 
 /// Objects to fill with one operation.
 const PIECE_OBJECTS: u64 = 4;
@@ -33,6 +34,8 @@ pub(super) fn parameters(command: &Command, block_size: u32) -> usize {
     match *command {
         Command::Unmap { list } | Command::ModeSelect { list, .. } => list.into(),
         Command::ExtendedCopy { list } => usize::try_from(list).unwrap_or(usize::MAX).min(MAX_LIST),
+        Command::Sanitize(Sanitize { service: Service::Overwrite { list }, .. }) => list.into(),
+        Command::FormatUnit { list: Some(_) } => usize::try_from(format::longest(block_size)).unwrap_or(0),
         Command::WriteSame { unmap: true, no_data: false, .. } => usize::try_from(block_size).unwrap_or(0),
         _ => 0,
     }
@@ -78,7 +81,7 @@ fn zeroes(unit: &LogicalUnit, range: ByteRange, data_out: bool) -> Step {
 }
 
 /// Operations end at multiples of this many bytes.
-fn piece(unit: &LogicalUnit) -> u64 {
+pub(super) fn piece(unit: &LogicalUnit) -> u64 {
     unit.whole_blocks(unit.limits.object_size.saturating_mul(PIECE_OBJECTS))
 }
 

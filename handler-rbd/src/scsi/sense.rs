@@ -52,6 +52,8 @@ enum Detail {
         byte: u16,
         bit: Option<u8>,
     },
+    /// PROGRESS INDICATION: so many parts of 65536 are done.
+    Progress(u16),
 }
 
 /// A sense key, a code and a detail. Small enough to be returned in registers.
@@ -92,6 +94,13 @@ impl Sense {
     /// SPACE ALLOCATION FAILED WRITE PROTECT.
     pub const SPACE_ALLOCATION_FAILED: Self = Self::new(Key::DataProtect, Code(0x27, 0x07));
 
+    /// MEDIUM FORMAT CORRUPTED.
+    pub const FORMAT_CORRUPTED: Self = Self::new(Key::MediumError, Code(0x31, 0x00));
+    /// FORMAT COMMAND FAILED.
+    pub const FORMAT_FAILED: Self = Self::new(Key::MediumError, Code(0x31, 0x01));
+    /// SANITIZE COMMAND FAILED.
+    pub const SANITIZE_FAILED: Self = Self::new(Key::MediumError, Code(0x31, 0x03));
+
     /// Sense without further detail.
     pub const fn new(key: Key, code: Code) -> Self {
         Self { key, code, detail: Detail::None }
@@ -107,6 +116,16 @@ impl Sense {
     pub const fn invalid_parameter(byte: u16) -> Self {
         let detail = Detail::Field { in_cdb: false, byte, bit: None };
         Self { key: Key::IllegalRequest, code: Code(0x26, 0x00), detail }
+    }
+
+    /// LOGICAL UNIT NOT READY, FORMAT IN PROGRESS, and how far it is.
+    pub const fn format_in_progress(progress: u16) -> Self {
+        Self { key: Key::NotReady, code: Code(0x04, 0x04), detail: Detail::Progress(progress) }
+    }
+
+    /// LOGICAL UNIT NOT READY, SANITIZE IN PROGRESS, and how far it is.
+    pub const fn sanitize_in_progress(progress: u16) -> Self {
+        Self { key: Key::NotReady, code: Code(0x04, 0x1b), detail: Detail::Progress(progress) }
     }
 
     /// MISCOMPARE DURING VERIFY OPERATION, and where. INFORMATION is a byte of the compared data for COMPARE AND
@@ -158,8 +177,12 @@ impl Sense {
             }
             Detail::Segment(number) => bytes[10..12].copy_from_slice(&number.to_be_bytes()),
             Detail::Field { in_cdb, byte, bit } => {
-                bytes[15] = 0x80 | if in_cdb { 0x40 } else { 0 } | bit.map_or(0, |bit| 0x08 | (bit & 7));
+                bytes[15] = SKSV | if in_cdb { 0x40 } else { 0 } | bit.map_or(0, |bit| 0x08 | (bit & 7));
                 bytes[16..18].copy_from_slice(&byte.to_be_bytes());
+            }
+            Detail::Progress(progress) => {
+                bytes[15] = SKSV;
+                bytes[16..18].copy_from_slice(&progress.to_be_bytes());
             }
         }
         bytes
@@ -170,12 +193,19 @@ impl Sense {
         out.extend_from_slice(&self.to_bytes()[..usize::from(FIXED_LEN)]);
     }
 
-    /// Descriptor format without descriptors, for REQUEST SENSE with DESC = 1. Nothing that
-    /// REQUEST SENSE reports here has a detail.
+    /// Descriptor format, for REQUEST SENSE with DESC = 1. Nothing that REQUEST SENSE reports here has a detail
+    /// other than progress.
     pub fn descriptor(self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&[0x72, self.key as u8, self.code.0, self.code.1, 0, 0, 0, 0]);
+        let header = |len| [0x72, self.key as u8, self.code.0, self.code.1, 0, 0, 0, len];
+        let Detail::Progress(progress) = self.detail else { return out.extend_from_slice(&header(0)) };
+        let [high, low] = progress.to_be_bytes();
+        out.extend_from_slice(&header(8));
+        out.extend_from_slice(&[0x02, 0x06, 0, 0, SKSV, high, low, 0]); // sense key specific
     }
 }
+
+/// The sense key specific bytes are valid.
+const SKSV: u8 = 0x80;
 
 /// Fixed format up to and including the sense key specific bytes.
 const FIXED_LEN: u8 = 18;
@@ -228,6 +258,9 @@ mod tests {
             (Sense::CAPACITY_CHANGED, 0x6, 0x2a, 0x09),
             (Sense::WRITE_PROTECTED, 0x7, 0x27, 0x00),
             (Sense::SPACE_ALLOCATION_FAILED, 0x7, 0x27, 0x07),
+            (Sense::FORMAT_CORRUPTED, 0x3, 0x31, 0x00),
+            (Sense::FORMAT_FAILED, 0x3, 0x31, 0x01),
+            (Sense::SANITIZE_FAILED, 0x3, 0x31, 0x03),
         ] {
             let bytes = sense.to_bytes();
             assert_eq!((bytes[2], bytes[12], bytes[13]), (key, asc, ascq), "{sense:?}");
@@ -242,5 +275,16 @@ mod tests {
         out.clear();
         Sense::CAPACITY_CHANGED.descriptor(&mut out);
         assert_eq!(out, [0x72, 6, 0x2a, 0x09, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn progress_in_both_formats() {
+        let sense = Sense::sanitize_in_progress(0x8001);
+        let mut out = Vec::new();
+        sense.fixed(&mut out);
+        assert_eq!(out, [0x70, 0, 2, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x04, 0x1b, 0, 0x80, 0x80, 0x01]);
+        out.clear();
+        Sense::format_in_progress(0x0102).descriptor(&mut out);
+        assert_eq!(out, [0x72, 2, 0x04, 0x04, 0, 0, 0, 8, 2, 6, 0, 0, 0x80, 1, 2, 0]);
     }
 }

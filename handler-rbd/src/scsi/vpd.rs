@@ -34,6 +34,9 @@ pub struct BlockLimits {
     pub max_unmap_descriptors: u32,
     /// OPTIMAL UNMAP GRANULARITY.
     pub unmap_granularity: u32,
+    /// MAXIMUM ATOMIC TRANSFER LENGTH, ATOMIC ALIGNMENT and ATOMIC TRANSFER LENGTH GRANULARITY, all in one: what
+    /// they promise together is then true of each write that fits them, and of no longer one.
+    pub atomic_write: u32,
 }
 
 /// Page 00h.
@@ -174,7 +177,10 @@ pub fn block_limits(limits: &BlockLimits, out: &mut Vec<u8>) {
         let alignment = UGAVALID | (limits.unmap_granularity & !UGAVALID);
         out.extend_from_slice(&alignment.to_be_bytes());
         out.extend_from_slice(&u64::from(u32::MAX).to_be_bytes()); // MAXIMUM WRITE SAME LENGTH
-        out.extend_from_slice(&[0; 20]);
+        for _ in 0..3 {
+            out.extend_from_slice(&limits.atomic_write.to_be_bytes());
+        }
+        out.extend_from_slice(&[0; 8]); // no ATOMIC BOUNDARY
     });
 }
 
@@ -186,7 +192,9 @@ pub fn block_device_characteristics(solid_state: bool, out: &mut Vec<u8>) {
     page(BLOCK_DEVICE_CHARACTERISTICS, out, |out| {
         // MEDIUM ROTATION RATE: 0001h is solid state, 0 not reported.
         out.extend_from_slice(&[0, solid_state.into()]);
-        out.extend_from_slice(&[0; 58]);
+        // WABEREQ 01b: after SANITIZE, BLOCK ERASE reads succeed.
+        out.extend_from_slice(&[0, 0x40]);
+        out.extend_from_slice(&[0; 56]);
     });
 }
 

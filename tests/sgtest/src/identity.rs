@@ -48,6 +48,11 @@ fn block_limits(max_sectors: u64) -> Vec<u8> {
         0x80, 0x00, 0x00, 0x80, // alignment valid: 128
         0x00, 0x00, 0x00, 0x00, 0xFF, 0xFF, 0xFF, 0xFF, // WRITE SAME length
     ]);
+    // Atomic writes of 16 KiB, no longer than any transfer, and of no other length.
+    let atomic: u32 = if max_sectors >= 32 { 32 } else { 1 };
+    for _ in 0..3 {
+        page.extend(atomic.to_be_bytes());
+    }
     page.resize(64, 0);
     page
 }

@@ -39,15 +39,23 @@ impl Served {
         let slot = self.active.insert(Active { id, token, job, out: 0, ending: None, detached });
         if exclusive {
             self.exclusive = Some(slot);
-            return self.begin_exclusive();
+            return if self.stopping { self.detach_exclusive() } else { self.begin_exclusive() };
         }
         self.submit(slot)
+    }
+
+    /// Begins the erasure that nobody waits for.
+    pub(super) fn resume_erasure(&mut self) -> Result<(), RingError> {
+        self.lun.resume_erasure().map_or(Ok(()), |job| self.run_job(job, None))
     }
 
     /// Begins the job that wants the disk to itself, once it has.
     fn begin_exclusive(&mut self) -> Result<(), RingError> {
         match self.exclusive {
-            Some(slot) if self.active.len() == 1 => self.submit(slot),
+            Some(slot) if self.active.len() == 1 => {
+                tracing::info!("erasing the disk");
+                self.submit(slot)
+            }
             _ => Ok(()),
         }
     }
@@ -126,6 +134,11 @@ impl Served {
         let Active { token, job, .. } = self.active.remove(slot);
         if self.exclusive == Some(slot) {
             self.exclusive = None;
+            match step {
+                Step::Done(Outcome::Good) => tracing::info!("the disk is erased"),
+                // Whoever asked may have been told GOOD before, and may never ask again.
+                _ => tracing::error!(?step, "the disk could not be erased; it must be formatted anew"),
+            }
         }
         if let Some(token) = token {
             let outcome = match step {

@@ -50,6 +50,8 @@ fn block_limits_are_those_of_the_incumbent() {
     expected[20..28].copy_from_slice(&[0, 0, 0x80, 0, 0, 0, 0, 4]); // 32768 blocks, 4 descriptors
     expected[28..36].copy_from_slice(&[0, 0, 0, 128, 0x80, 0, 0, 128]);
     expected[36..44].copy_from_slice(&[0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]);
+    // What it did not have: 32 blocks are written atomically.
+    expected[44..56].copy_from_slice(&[0, 0, 0, 32, 0, 0, 0, 32, 0, 0, 0, 32]);
     assert_eq!(reply(&inquiry(1, 0xb0, 255)), expected);
 }
 
@@ -61,7 +63,7 @@ fn replies_end_with_the_allocation_length() {
     assert_eq!(reply(&[0x1a, 0, 0x3f, 0, 4, 0]), [0x2f, 0, 0x10, 0]);
     assert_eq!(reply(&[0x1a, 0, 0x3f, 0, 1, 0]), [0x2f]);
     assert_eq!(reply(&[0x03, 0, 0, 0, 3, 0]), [0x70, 0, 0]);
-    assert_eq!(reply(&[0xa3, 0x0c, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0]), [0, 0, 1, 0x58]);
+    assert_eq!(reply(&[0xa3, 0x0c, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0]), [0, 0, 1, 0x90]);
     assert_eq!(reply(&[0xa3, 0x0a, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0]), [0, 0, 0, 12]);
 }
 

@@ -1,7 +1,10 @@
 //! CDBs and buffers in; operations, replies and outcomes out.
 
 mod access;
+mod erase;
 mod inform;
+mod lba_status;
+mod orwrite;
 mod provision;
 mod verify;
 
@@ -69,7 +72,7 @@ fn end_of(outcome: Outcome) -> End {
 
 /// Runs a CDB as the device does, with this buffer.
 fn run_on(unit: &mut LogicalUnit, cdb: &[u8], buffer: &[u8]) -> End {
-    let command = match decode(cdb) {
+    let command = match unit.decode(cdb) {
         Ok(command) => command,
         Err(sense) => return end_of(sense.into()),
     };
