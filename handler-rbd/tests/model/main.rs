@@ -6,7 +6,7 @@
 //! at a time; `sets`, what each block may hold, with up to 64. `mutants` breaks storage's promises to prove that the
 //! oracles notice. None of this was written with a look at the code under test.
 //!
-//! `cargo test` sends 56,000 commands. For millions, here in four minutes on two busy CPUs:
+//! `cargo test` sends 56,000 commands. For millions, which took four minutes on two busy CPUs:
 //!
 //! ```text
 //! MODEL_COMMANDS=5000000 cargo test --release -p handler-rbd --test model random
