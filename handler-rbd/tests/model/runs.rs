@@ -115,6 +115,7 @@ const FINDINGS: &[&str] = &[
     "is lost",
     "cannot be",
     "INFORMATION is",
+    "atomically",
 ];
 
 /// Storage that breaks this promise is found out, and for that.
