@@ -25,6 +25,7 @@ pub use job::{Answer, DataOut, Finished, Job, Memory, Task};
 pub use outcome::Outcome;
 
 use crate::block::{ByteRange, Limits};
+use crate::scsi::extended_copy::CopyResults;
 use crate::scsi::{Command, Extent, Sense, mode_select, opcode};
 
 /// What a logical unit is made from.
@@ -218,6 +219,9 @@ impl LogicalUnit {
             | Command::ReceiveCopyResults { .. }
             | Command::ReportTargetPortGroups { .. } => {
                 inform::reply(self, command, identity, reply)?;
+                if let Command::ReceiveCopyResults { ask: CopyResults::Status(id), .. } = *command {
+                    self.copies.told(id);
+                }
                 Ok(Step::Reply)
             }
         }
