@@ -16,8 +16,8 @@ use crate::oracle::{self, Cdb};
 use handler_rbd::lun::{Geometry, LogicalUnit, Outcome};
 use handler_rbd::scsi::{Command, decode};
 
-/// Longest data buffer.
-const BUFFER_MAX: u64 = 1 << 20;
+/// Longest data buffer; the disks that keep something fit into it.
+const BUFFER_MAX: u64 = 320 << 10;
 
 /// Runs one input; how its command ended.
 pub fn run(bytes: &[u8]) -> End {

@@ -17,7 +17,7 @@ use uio_ring::Token;
 use uio_ring::mock::MockConfig;
 
 /// More calls than that only take time.
-const CALLS_MAX: usize = 400;
+const CALLS_MAX: usize = 120;
 
 /// Runs one input; the number of calls.
 pub fn run(bytes: &[u8]) -> usize {

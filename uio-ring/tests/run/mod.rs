@@ -484,6 +484,9 @@ impl Run {
             self.flush().unwrap();
             self.pump();
             self.check();
+            if self.kernel.outstanding() == 0 && self.tmrs.is_empty() {
+                break;
+            }
         }
         assert_eq!(self.kernel.outstanding(), 0);
         assert!(self.sent.values().all(|sent| sent.settled));

@@ -75,14 +75,14 @@ pub(super) fn seeds() -> Vec<Seed> {
         |&(name, cdb, want): &(&str, &[u8], Became)| seed(name, PORT | AS_MOVED, 0, cdb, &[], &[], want);
     let mut seeds: Vec<Seed> = ROWS.iter().map(row).collect();
     let list = [0, 22, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 40, 0, 0, 0, 0];
-    let all = [0x93, 0x01, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0];
+    let all = [0x93, 0x01, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 88, 0, 0];
     seeds.extend([
         seed("unmap_one", AS_MOVED, 7, &UNMAP, &[], &list, Good),
         seed("unmap_cut_short", 0, 7, &UNMAP, &[], &list[..23], Refused),
         seed("write_cut_short", 0, 0, &WRITE_10, &[], &[1; 4095], Refused),
         seed("write_fails", AS_MOVED, 0, &WRITE_10, &[0xf0, 1], &[1; 4096], Failed),
         seed("verify_finds_another", AS_MOVED, 0, &VERIFY_10, &[], &[0, 0, 1], Failed),
-        // 655 360 bytes in pieces of 16 384, eight at a time, the last of them first.
+        // 307 200 bytes in pieces of 16 384, eight at a time, the last of them first.
         seed("write_same_in_pieces", AS_MOVED | 2, 7, &all, &[7; 40], &[], Good),
         seed("write_same_fails_within", AS_MOVED | 2, 7, &all, &[7, 7, 0xf3, 4, 7], &[], Failed),
         seed(
