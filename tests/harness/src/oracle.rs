@@ -50,9 +50,9 @@ impl Cdb {
             (0x03 | 0x1a, _) => self.number(4, 1),
             (0x12, _) => self.number(3, 2),
             (0x25, _) => 8,
-            (0x37 | 0x4d | 0x5a, _) => self.number(7, 2),
-            (0x9e, 0x10) => self.number(10, 4),
-            (0xa3, _) | (0xb7, _) => self.number(6, 4),
+            (0x37 | 0x4d | 0x5a | 0x5e, _) => self.number(7, 2),
+            (0x84 | 0x9e, _) => self.number(10, 4),
+            (0xa0 | 0xa3 | 0xb7, _) => self.number(6, 4),
             _ => return None,
         })
     }
@@ -71,7 +71,8 @@ impl Cdb {
                 _ => blocks,
             },
             (0x15, _) => self.number(4, 1),
-            (0x42 | 0x55, _) => self.number(7, 2),
+            (0x42 | 0x48 | 0x55, _) => self.number(7, 2),
+            (0x83, _) => self.number(10, 4),
             _ => self.allocation().unwrap_or(blocks),
         }
     }
@@ -154,6 +155,8 @@ fn check_content(cdb: &Cdb, end: &End, given: &[u8], buffer: &[u8], before: &[u8
         let mut want = before.to_vec();
         let zeroes = opcode == 0x93 && cdb.0[1] & 1 != 0;
         match (opcode, extent.clone()) {
+            // FORMAT UNIT, SANITIZE, EXTENDED COPY: their lists say what the disk must hold.
+            (0x04 | 0x48 | 0x83, _) => return,
             (0x0a | 0x2a | 0xaa | 0x8a | 0x2e | 0xae | 0x8e, Some(extent)) => {
                 want[extent].copy_from_slice(given)
             }
