@@ -8,98 +8,24 @@
 //! The calls are chosen by `tests/property.rs`, and by the fuzzer's harness (`tests/harness` of the workspace).
 #![allow(clippy::unwrap_used)]
 
+mod call;
+
+pub(crate) use call::{Answer, Dir, Op, Pick, SeenBy};
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU32;
 use uio_ring::mock::{Delivered, Direction, MockConfig, MockKernel, Place, Reset, Ticket};
 use uio_ring::{Doorbell, Entry, Mapping, Response, Ring, RingError, Token};
 
-pub(super) const BLOCK: usize = 4096;
+pub(crate) const BLOCK: usize = 4096;
 const GOOD: u8 = 0x00;
 const CHECK: u8 = 0x02;
-pub(super) const BUSY: u8 = 0x08;
-pub(super) const TASK_SET_FULL: u8 = 0x28;
+pub(crate) const BUSY: u8 = 0x08;
+pub(crate) const TASK_SET_FULL: u8 = 0x28;
 const TASK_ABORTED: u8 = 0x40;
 /// SENSE KEY, ASC, ASCQ of the kernel's own CHECK CONDITION.
 const COMMUNICATION_FAILURE: [u8; 3] = [0x02, 0x08, 0x00];
 /// The sense of a command whose token was dropped.
 const LOST: [u8; 96] = [0x44; 96];
-
-/// A call by the kernel or by user space.
-#[derive(Clone, Debug)]
-pub(super) enum Op {
-    Enqueue {
-        opcode: u8,
-        dir: Dir,
-        len: usize,
-    },
-    Consume {
-        at_most: usize,
-    },
-    Complete {
-        which: Pick,
-        answer: Answer,
-    },
-    /// A defect drops the token; the ring answers for it.
-    Lose(Pick),
-    Flush,
-    Pump,
-    KernelLooks,
-    Expire(Pick),
-    Tmr {
-        kind: u8,
-        which: Vec<Pick>,
-    },
-    Unknown {
-        op: u8,
-        len: usize,
-    },
-    Block,
-    Unblock,
-    Reset {
-        retry: bool,
-        seen_by: SeenBy,
-    },
-    Plug,
-    Unplug,
-    /// A successor takes over, if no command is unanswered.
-    HandOver,
-}
-
-/// One of however many there are.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Pick(pub(super) usize);
-
-impl Pick {
-    fn index(self, len: usize) -> usize {
-        self.0 % len
-    }
-}
-
-/// How user space comes across a reset.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum SeenBy {
-    Next,
-    Complete,
-    Flush,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dir {
-    None,
-    Out,
-    In,
-    Bidi,
-}
-
-/// What user space says to a command.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Answer {
-    Good,
-    /// GOOD with this part, in percent, of the buffer filled.
-    Short(usize),
-    Sense,
-    Status(u8),
-}
 
 /// Bytes that belong to one command and one direction only.
 fn bytes_of(number: u32, salt: u32, len: usize) -> Vec<u8> {
@@ -139,7 +65,7 @@ struct Held {
     token: Token,
 }
 
-pub(super) struct Run {
+pub(crate) struct Run {
     kernel: MockKernel,
     ring: Ring,
     sent: BTreeMap<u32, Sent>,
@@ -158,7 +84,7 @@ pub(super) struct Run {
 }
 
 impl Run {
-    pub(super) fn new(config: MockConfig, lose: fn(Token)) -> Self {
+    pub(crate) fn new(config: MockConfig, lose: fn(Token)) -> Self {
         let kernel = MockKernel::new(config.clone()).unwrap();
         let ring = attach(&kernel);
         assert_eq!(ring.features().read_len, config.flags & 2 != 0);
@@ -178,7 +104,7 @@ impl Run {
         }
     }
 
-    pub(super) fn step(&mut self, op: &Op) {
+    pub(crate) fn step(&mut self, op: &Op) {
         match op {
             Op::Enqueue { opcode, dir, len } => self.enqueue(*opcode, *dir, *len),
             Op::Consume { at_most } => self.consume(*at_most).unwrap(),
@@ -473,7 +399,7 @@ impl Run {
     }
 
     /// Answers everything, and looks at what is left.
-    pub(super) fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.kernel.block(false);
         self.kernel.unplug();
         for _ in 0..self.sent.len() + 2 {
