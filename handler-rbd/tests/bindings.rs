@@ -8,7 +8,10 @@ use std::path::Path;
 
 /// What `rbd::ffi` and `rbd::aio` call of librbd, and of librados what the `ceph` crate lacks.
 const FUNCTIONS: &str = "rados_(service_register|service_update_status|getaddrs|blocklist_add)\
-    |rbd_(open|close|stat|get_size|get_features|get_id)\
+    |rbd_(open|close|stat|get_size|get_features|get_flags|get_id|get_overlap|get_data_pool_id)\
+    |rbd_get_stripe_(unit|count)\
+    |rbd_diff_iterate2\
+    |rbd_metadata_(get|set|remove)\
     |rbd_lock_(get_owners|get_owners_cleanup|break)\
     |rbd_config_image_list|rbd_config_image_list_cleanup\
     |rbd_aio_(create_completion|release|get_return_value)\
@@ -22,7 +25,7 @@ fn checked_in_bindings_match_the_installed_headers() {
     let generated = Builder::default()
         .header_contents("rbd.h", "#include <rbd/librbd.h>\n")
         .allowlist_function(FUNCTIONS)
-        .allowlist_var("RBD_FEATURE_EXCLUSIVE_LOCK")
+        .allowlist_var("RBD_FEATURE_(EXCLUSIVE_LOCK|FAST_DIFF)|RBD_FLAG_(OBJECT_MAP|FAST_DIFF)_INVALID")
         .new_type_alias(HANDLES)
         .blocklist_type("iovec|__uint.*_t|__u?int.*_t|__ssize_t|ssize_t")
         .raw_line("use libc::iovec;")

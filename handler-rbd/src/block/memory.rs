@@ -10,6 +10,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Size of the pretended objects.
 const OBJECT_SIZE: u64 = 256 << 10;
 
+/// Bytes that are allocated together, from wherever one begins to look.
+const PIECE: usize = 4096;
+
 /// A disk whose content is a `Vec<u8>`.
 pub struct Memory {
     state: Mutex<State>,
@@ -18,6 +21,7 @@ pub struct Memory {
 
 struct State {
     bytes: Vec<u8>,
+    note: Vec<u8>,
     /// Requests not carried out yet, in the order of submission; `None` while nothing is held back.
     #[allow(clippy::vec_box, reason = "requests travel boxed")]
     held: Option<Vec<Box<Request>>>,
@@ -33,7 +37,7 @@ impl Memory {
     /// If the size does not fit the address space.
     pub fn new(size: u64) -> Self {
         let bytes = vec![0; usize::try_from(size).expect("the disk fits the address space")];
-        Self { state: Mutex::new(State { bytes, held: None, fail: None }), size }
+        Self { state: Mutex::new(State { bytes, note: Vec::new(), held: None, fail: None }), size }
     }
 
     /// From now on, keeps requests until [`Memory::release`].
@@ -99,6 +103,10 @@ impl Backend for Memory {
         Ok(self.size)
     }
 
+    fn note(&self) -> Result<Vec<u8>, BackendError> {
+        Ok(self.state().note.clone())
+    }
+
     fn limits(&self) -> Limits {
         Limits {
             size: self.size,
@@ -119,13 +127,14 @@ impl fmt::Debug for Memory {
 /// Carries a request out and, with the lock given back, returns it.
 fn finish(mut state: MutexGuard<'_, State>, mut request: Box<Request>) {
     let failure = state.fail.as_mut().and_then(|(fails, error)| fails(&request.op).then_some(*error));
-    let result = failure.map_or_else(|| carry_out(&mut state.bytes, &mut request), Err);
+    let result = failure.map_or_else(|| carry_out(&mut state, &mut request), Err);
     drop(state);
     request.finish(result);
 }
 
-fn carry_out(disk: &mut [u8], request: &mut Request) -> Result<(), BackendError> {
+fn carry_out(state: &mut State, request: &mut Request) -> Result<(), BackendError> {
     let invalid = BackendError::new(ErrorKind::Invalid);
+    let disk = &mut state.bytes;
     match request.op {
         Op::Flush => Ok(()),
         Op::Read(range) => put(&mut request.buffer, part(disk, range)?).ok_or(invalid),
@@ -145,6 +154,17 @@ fn carry_out(disk: &mut [u8], request: &mut Request) -> Result<(), BackendError>
             target.chunks_mut(len).for_each(|chunk| chunk.copy_from_slice(&bytes));
             Ok(())
         }
+        Op::Extents(range) => {
+            request.extents = extents(part(disk, range)?, range.offset);
+            Ok(())
+        }
+        Op::SetNote => {
+            state.note = match &request.buffer {
+                Buffer::Owned(bytes) => bytes.clone(),
+                Buffer::None | Buffer::Ring(_) => Vec::new(),
+            };
+            Ok(())
+        }
         Op::CompareAndWrite(range) => {
             let target = part(disk, range)?;
             let mut both = vec![0; target.len() * 2];
@@ -159,6 +179,22 @@ fn carry_out(disk: &mut [u8], request: &mut Request) -> Result<(), BackendError>
             }
         }
     }
+}
+
+/// The pieces that hold something other than zeros; `at` is where `bytes` begin on the disk.
+fn extents(bytes: &[u8], at: u64) -> Vec<ByteRange> {
+    let mut extents: Vec<ByteRange> = Vec::new();
+    for (piece, offset) in bytes.chunks(PIECE).zip((at..).step_by(PIECE)) {
+        if piece.iter().all(|&byte| byte == 0) {
+            continue;
+        }
+        let len = piece.len() as u64;
+        match extents.last_mut() {
+            Some(last) if last.offset + last.len == offset => last.len += len,
+            _ => extents.push(ByteRange { offset, len }),
+        }
+    }
+    extents
 }
 
 fn part(disk: &mut [u8], range: ByteRange) -> Result<&mut [u8], BackendError> {

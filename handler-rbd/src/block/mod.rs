@@ -24,7 +24,7 @@ pub struct Limits {
     pub size: u64,
     /// Size of the objects that the image is striped over; no atomic operation crosses one.
     pub object_size: u64,
-    /// Longest range that can be compared and written atomically; ranges start at multiples of it.
+    /// Longest range that can be compared and written atomically: one between two multiples of it.
     pub compare_and_write: u64,
     /// Smallest extent whose space a discard gives back.
     pub discard_granularity: u64,
@@ -43,4 +43,7 @@ pub trait Backend: Send + Sync {
 
     /// Looks at the image's size anew, and says it in bytes. May block.
     fn refresh(&self) -> Result<u64, BackendError>;
+
+    /// What [`Op::SetNote`] left with the image, perhaps by an earlier process; empty if nothing. May block.
+    fn note(&self) -> Result<Vec<u8>, BackendError>;
 }

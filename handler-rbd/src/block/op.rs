@@ -32,4 +32,9 @@ pub enum Op {
     /// Atomically: if the range equals the buffer's first `len` bytes, write the next `len` bytes to it.
     /// Otherwise fail with [`ErrorKind::Miscompare`](super::ErrorKind::Miscompare). Within one object.
     CompareAndWrite(ByteRange),
+    /// Find out which parts of the range storage has data for; all else reads as zeros. The answer is in
+    /// [`Request::extents`](super::Request::extents).
+    Extents(ByteRange),
+    /// Keep the bytes of the buffer with the image, for whoever opens it next; none: keep nothing.
+    SetNote,
 }

@@ -1,7 +1,7 @@
 //! One operation on its way to storage and back.
 
 use super::completions::Completions;
-use super::{BackendError, ErrorKind, Op};
+use super::{BackendError, ByteRange, ErrorKind, Op};
 use std::fmt;
 use std::sync::Arc;
 use uio_ring::Token;
@@ -31,6 +31,8 @@ pub struct Request {
     pub result: Result<(), BackendError>,
     /// The device's own mark: which of its commands this belongs to.
     pub slot: usize,
+    /// The answer to [`Op::Extents`]: ascending, apart from each other, within the range.
+    pub extents: Vec<ByteRange>,
     /// Room for the backend: where storage reports the first difference of a compare.
     pub mismatch: u64,
     /// Room for the backend: a copy of the buffer for operations that need it in one piece.
@@ -47,6 +49,7 @@ impl Request {
             buffer: Buffer::None,
             result: unset,
             slot: 0,
+            extents: Vec::new(),
             mismatch: 0,
             bounce: Vec::new(),
             done,

@@ -7,6 +7,7 @@
 mod adopt;
 mod identity;
 mod open;
+mod recover;
 mod registry;
 
 pub use open::SetupError;
@@ -20,7 +21,7 @@ use crate::kernel::{DeviceName, Sys};
 use crate::log::Chain;
 use crate::records::{DeviceKey, Records};
 use nix::errno::Errno;
-use open::{Shape, SizeRule, Storage};
+use open::{Shape, SizeRule, Slot, Storage};
 use registry::{Claim, Departure, Registry};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -149,7 +150,14 @@ impl Daemon {
                 daemon.adopt_all();
             }
         };
-        let handle = open::serve(&self.settings, uio, shape, storage, ended)?;
+        let (daemon, fenced) = (Arc::downgrade(self), uio.clone());
+        let last = Mutex::new(None);
+        let fenced = move |slot: &Arc<Slot>| {
+            if let Some(daemon) = daemon.upgrade() {
+                daemon.recover(&fenced, slot, &last);
+            }
+        };
+        let handle = open::serve(&self.settings, uio, shape, storage, fenced, ended)?;
         self.registry.serve(ticket, handle);
         Ok(())
     }

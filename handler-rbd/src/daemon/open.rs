@@ -5,7 +5,7 @@
 //! client is fenced before the first command is read.
 
 use super::{Settings, StorageKind, identity};
-use crate::block::{Backend, memory};
+use crate::block::{Backend, BackendError, memory};
 use crate::cfgstring::{self, CfgError, CfgString};
 use crate::device::{Exit, Handle, Served};
 use crate::kernel::DeviceName;
@@ -18,12 +18,15 @@ use crate::rbd::{Cluster, ClusterConfig, CommandError, ConnectError, Image, Open
 use crate::records::{DeviceKey, Record, Records};
 use nix::errno::Errno;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use uio_ring::{AttachError, Doorbell, Mapping, Ring};
 
 /// How long the ring's file may stay busy or absent: a predecessor is being torn down, or udev is late.
 const UIO_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Key of the note in the image's metadata.
+const NOTE_KEY: &str = "tcmu-rbd.note";
 
 /// Why a device cannot be served. Each is one sentence that names the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +58,9 @@ pub enum SetupError {
         /// What came of it.
         error: String,
     },
+    /// The note that is kept with the image cannot be read.
+    #[error("cannot read whether the image is being erased")]
+    Note(#[source] BackendError),
     /// The image is not as large as the device.
     #[error("the device has {device} bytes and RBD image {image} has {actual}: create it with size={actual}")]
     Size {
@@ -68,6 +74,14 @@ pub enum SetupError {
     /// An attribute cannot be read or written.
     #[error(transparent)]
     Attribute(#[from] FileError),
+    /// The image was replaced by another one.
+    #[error(
+        "RBD image {image} is another one than the device was made for; delete the device and create it anew"
+    )]
+    Other {
+        /// `pool/image`.
+        image: String,
+    },
     /// Our own addresses cannot be recorded.
     #[error("cannot keep the record that lets a successor fence this client (--run-dir)")]
     Record(#[source] io::Error),
@@ -102,11 +116,15 @@ impl SetupError {
             Self::Uio(UioError::Gone(_)) => Errno::ENODEV,
             Self::Uio(UioError::Busy { .. }) => Errno::EBUSY,
             Self::Uio(_) => Errno::EIO,
-            Self::Config(_) | Self::Size { .. } => Errno::EINVAL,
+            Self::Config(_) | Self::Size { .. } | Self::Other { .. } => Errno::EINVAL,
             Self::Connect(error) => Errno::from_raw(error.errno()),
             Self::Open(error) => Errno::from_raw(error.errno()),
             Self::Fence { source, .. } => Errno::from_raw(source.errno),
             Self::Ask { .. } => Errno::EIO,
+            Self::Note(error) => match error.errno {
+                0 => Errno::EIO,
+                errno => Errno::from_raw(errno),
+            },
             Self::Late(_) => Errno::ETIMEDOUT,
             Self::Attribute(error) => error.errno().map_or(Errno::EIO, Errno::from_raw),
             Self::Map { source, .. } | Self::Record(source) | Self::Thread(source) => of(source),
@@ -129,6 +147,10 @@ pub(super) enum SizeRule {
 pub(super) struct Storage {
     backend: Arc<dyn Backend>,
     record: Option<Record>,
+    /// The image's id, which another image of the same name does not have.
+    id: String,
+    /// Of an erasure that is not over.
+    note: Vec<u8>,
 }
 
 impl Storage {
@@ -146,7 +168,8 @@ impl Storage {
             StorageKind::Rbd => Self::open_image(settings, records, name, &config),
             StorageKind::Memory => {
                 let size = Backstore::new(&settings.sys, name).dev_size()?;
-                Ok(Self { backend: Arc::new(memory::Memory::new(size)), record: None })
+                let backend = Arc::new(memory::Memory::new(size));
+                Ok(Self { backend, record: None, id: String::new(), note: Vec::new() })
             }
         }
     }
@@ -186,9 +209,20 @@ impl Storage {
         let addresses = cluster.addresses().map_err(|error| ask("learn this client's addresses", &error))?;
         let record = records.begin(&device, &addresses).map_err(SetupError::Record)?;
         records.fenced(&device, &predecessors);
+        // Only now: until a predecessor is fenced it may still store one.
+        let note = image.note().map_err(SetupError::Note)?;
         cluster.service_register(&config.pool, &config.image, image.id());
         cluster.service_status(&ServiceStatus::default());
-        Ok(Self { backend: Arc::new(image), record: Some(record) })
+        let id = image.id().to_owned();
+        Ok(Self { backend: Arc::new(image), record: Some(record), id, note })
+    }
+
+    pub(super) fn backend(&self) -> Arc<dyn Backend> {
+        self.backend.clone()
+    }
+
+    pub(super) fn image_id(&self) -> &str {
+        &self.id
     }
 
     /// Leaves the record behind: storage may still be at work for this client.
@@ -214,6 +248,29 @@ impl Storage {
     }
 }
 
+/// The storage of a device that is served; none once that has ended.
+pub(super) struct Slot(Mutex<Option<Storage>>);
+
+impl Slot {
+    fn lock(&self) -> MutexGuard<'_, Option<Storage>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The image's id.
+    pub(super) fn image_id(&self) -> Option<String> {
+        self.lock().as_ref().map(|storage| storage.id.clone())
+    }
+
+    /// Puts another storage in, for the same device; the one before is closed. Without a device any more, the other
+    /// is.
+    pub(super) fn put(&self, storage: Storage) {
+        let mut slot = self.lock();
+        let old = if slot.is_some() { slot.replace(storage) } else { Some(storage) };
+        drop(slot);
+        drop(old);
+    }
+}
+
 /// What a device looks like from configfs, read once: none of it changes while the device lives.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
@@ -232,12 +289,14 @@ impl Shape {
     }
 }
 
-/// Maps the ring and starts the device's thread. `ended` runs on that thread after ring and image are closed.
+/// Maps the ring and starts the device's thread, on which `fenced` is called when storage has shut our client out, and
+/// `ended` after ring and image are closed.
 pub(super) fn serve(
     settings: &Settings,
     uio: &UioDevice,
     shape: Shape,
-    mut storage: Storage,
+    storage: Storage,
+    fenced: impl Fn(&Arc<Slot>) + Send + 'static,
     ended: impl FnOnce(&Exit) + Send + 'static,
 ) -> Result<Handle, SetupError> {
     let minor = uio.minor;
@@ -245,23 +304,44 @@ pub(super) fn serve(
     let mapping = Mapping::new(&file, uio.map_size).map_err(|source| SetupError::Map { minor, source })?;
     let ring = Ring::attach(Doorbell::new(file), mapping)?;
     let limits = storage.backend.limits();
-    let lun = LogicalUnit::new(Geometry {
-        block_size: shape.block_size,
-        size: shape.size,
-        max_sectors: shape.max_sectors,
-        limits,
-    });
+    let geometry =
+        Geometry { block_size: shape.block_size, size: shape.size, max_sectors: shape.max_sectors, limits };
+    let lun = LogicalUnit::with_note(geometry, &storage.note);
+    tell_of_note(&uio.name, &storage.note, lun.needs_intervention());
     let backstore = Backstore::new(&settings.sys, &uio.name);
     let config = uio.name.config.clone();
     let identity = move || identity::read(&backstore, &config).map_err(|error| Chain(&error).to_string());
     let served = Served::new(ring, lun, storage.backend.clone(), Arc::new(identity))
         .map_err(|errno| SetupError::Thread(errno.into()))?;
+    let slot = Arc::new(Slot(Mutex::new(Some(storage))));
+    let of_fenced = slot.clone();
+    let served = served.on_fenced(move || fenced(&of_fenced));
     let ended = move |exit: &Exit| {
-        if matches!(exit, Exit::Failed(_)) {
+        let storage = slot.lock().take();
+        if let Some(mut storage) = storage
+            && matches!(exit, Exit::Failed(_))
+        {
             storage.abandon();
         }
-        drop(storage);
         ended(exit);
     };
     Handle::spawn(&format!("uio{minor}"), served, ended).map_err(SetupError::Thread)
+}
+
+/// Says why a disk is not ready.
+fn tell_of_note(device: &DeviceName, note: &[u8], unclear: bool) {
+    let note = String::from_utf8_lossy(note);
+    if unclear {
+        let image = device.config.split_once('/').map_or("", |(_, image)| image);
+        let image = image.split_once(';').map_or(image, |(image, _)| image);
+        tracing::error!(
+            %device,
+            note = &*note,
+            "refusing medium access: the image was being erased in a way that this version does not know; \
+             serve it with the version that began, or write the image off as erased in part: \
+             'rbd image-meta remove {image} {NOTE_KEY}', then restart"
+        );
+    } else if !note.is_empty() {
+        tracing::warn!(%device, note = &*note, "going on with an erasure that was interrupted");
+    }
 }

@@ -28,7 +28,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 /// What others may ask of a device's thread.
@@ -38,8 +38,22 @@ pub enum Message {
     Identity(Result<Identity, String>),
     /// The size changed, to so many bytes.
     Resize(u64),
+    /// Go on with another backend for the same image, once the one before has returned everything.
+    Replace(Replacement),
     /// Complete what is on the ring and what is in progress, then end.
     Stop,
+}
+
+/// A backend to take the place of one that was fenced.
+pub struct Replacement {
+    backend: Arc<dyn Backend>,
+    done: Sender<()>,
+}
+
+impl fmt::Debug for Replacement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replacement").finish_non_exhaustive()
+    }
 }
 
 /// A running device's thread, as its owner sees it.
@@ -47,7 +61,7 @@ pub struct Handle {
     inbox: Sender<Message>,
     waker: Arc<Waker>,
     /// Weak: the device's thread decides when the image closes.
-    image: Weak<dyn Backend>,
+    image: Mutex<Weak<dyn Backend>>,
     size: AtomicU64,
     block_size: u32,
     /// Closed, never sent on, when the thread has ended.
@@ -71,6 +85,7 @@ impl Handle {
             let exit = catch_unwind(AssertUnwindSafe(|| served.run()));
             ended(&exit.unwrap_or_else(|_| Exit::Failed("its thread panicked".into())));
         })?;
+        let image = Mutex::new(image);
         Ok(Self { inbox, waker, image, size: AtomicU64::new(size), block_size, ended: has_ended })
     }
 
@@ -96,9 +111,27 @@ impl Handle {
         self.send(Message::Resize(size));
     }
 
+    /// Has the device go on with another backend for its image. Waits until the one before has returned everything
+    /// and is not used any more; false if the device has ended instead.
+    pub fn replace(&self, backend: Arc<dyn Backend>) -> bool {
+        let (done, swapped) = crossbeam_channel::bounded(1);
+        let image = Arc::downgrade(&backend);
+        self.send(Message::Replace(Replacement { backend, done }));
+        let swapped = swapped.recv().is_ok();
+        if swapped {
+            *self.image() = image;
+        }
+        swapped
+    }
+
+    fn image(&self) -> MutexGuard<'_, Weak<dyn Backend>> {
+        self.image.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The image's size, looked at anew, in bytes. May block.
     pub fn image_size(&self) -> Result<u64, BackendError> {
-        match self.image.upgrade() {
+        let image = self.image().upgrade();
+        match image {
             Some(image) => image.refresh(),
             None => Err(BackendError::new(ErrorKind::Gone)),
         }

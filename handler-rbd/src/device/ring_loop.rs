@@ -1,32 +1,29 @@
 //! The loop: drain completions, take messages, start commands, publish once, sleep.
 
-use super::Message;
+mod answer;
+mod storage;
+
 use super::identity::{self, Parked, Waiting};
+use super::{Message, Replacement};
 use crate::block::completions::{Completions, Waker};
-use crate::block::{Backend, BackendError, Buffer, ErrorKind, Request};
-use crate::lun::{Finished, Job, LogicalUnit, Memory, Outcome, Step, Task, Transfer};
+use crate::block::{Backend, Request};
+use crate::lun::{LogicalUnit, Outcome, Step, Transfer};
 use crate::scsi::identity::Identity;
-use crate::scsi::{self, Command, Sense};
+use crate::scsi::{Command, Sense};
 use crossbeam_channel::{Receiver, Sender};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use slab::Slab;
 use std::fmt;
-use std::num::NonZeroU32;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
-use uio_ring::{Entry, Response, Ring, RingError, Token};
+use storage::{Active, REQUESTS};
+use uio_ring::{Entry, Ring, RingError, Token};
 
 /// Commands in progress at a time, per device. More than that stay on the ring, which is what it is for. The
 /// kernel's default queue depth is 128.
 const COMMANDS: usize = 4096;
-/// Most requests that one command has at storage at a time.
-const FAN_OUT: usize = 8;
-/// With so many requests at storage a command gets no second one at a time. Bounds the private buffers too.
-const CROWD: usize = 256;
-/// Requests at storage at a time: the first of each command, and those that were no longer the first.
-const REQUESTS: usize = COMMANDS + CROWD;
 /// The answer to a command that a defect of ours has spoilt.
 const DEFECT: Outcome = Outcome::CheckCondition(Sense::INTERNAL_FAILURE);
 
@@ -47,24 +44,17 @@ pub enum Exit {
     Failed(String),
 }
 
-/// A command in progress.
-#[derive(Debug)]
-struct Active {
-    /// None while a request that is at storage holds it.
-    token: Option<Token>,
-    job: Job,
-    /// Requests at storage.
-    out: usize,
-    /// How it ends once no request of it is at storage any more.
-    ending: Option<Outcome>,
-}
-
 /// A device that is being served, and everything its thread owns.
 pub struct Served {
     ring: Ring,
     lun: LogicalUnit,
     backend: Arc<dyn Backend>,
     identity: IdentitySource,
+    /// Called when storage has shut this client out: somebody may send a replacement.
+    fenced: Box<dyn FnMut() + Send>,
+    /// Whether it has been called for this backend.
+    asked: bool,
+    replacement: Option<Replacement>,
 
     completions: Arc<Completions>,
     waker: Arc<Waker>,
@@ -76,8 +66,12 @@ pub struct Served {
     waiting: Waiting,
     #[allow(clippy::vec_box, reason = "requests travel boxed")]
     idle: Vec<Box<Request>>,
+    /// The job that wants the disk to itself.
+    exclusive: Option<usize>,
     /// Requests at storage.
     out: usize,
+    /// Bytes of private memory at storage.
+    private: usize,
     reply: Vec<u8>,
     params: Vec<u8>,
     stopping: bool,
@@ -113,6 +107,9 @@ impl Served {
             lun,
             backend,
             identity,
+            fenced: Box::new(|| ()),
+            asked: false,
+            replacement: None,
             completions: Completions::new(REQUESTS, waker.clone()),
             waker,
             inbox,
@@ -121,12 +118,22 @@ impl Served {
             active: Slab::new(),
             waiting: Waiting::default(),
             idle: Vec::new(),
+            exclusive: None,
             out: 0,
+            private: 0,
             reply: Vec::new(),
             params: Vec::new(),
             stopping: false,
             closed: false,
         })
+    }
+
+    /// The same, with somebody to tell when storage has shut the client out: once for each backend, on the device's
+    /// thread, which must not be held up. Commands get BUSY until a replacement comes ([`Handle::replace`]).
+    ///
+    /// [`Handle::replace`]: super::Handle::replace
+    pub fn on_fenced(self, fenced: impl FnMut() + Send + 'static) -> Self {
+        Self { fenced: Box::new(fenced), ..self }
     }
 
     pub(super) fn address(&self) -> (Sender<Message>, Arc<Waker>, Weak<dyn Backend>) {
@@ -142,7 +149,7 @@ impl Served {
     /// way, so backend and mapping may be closed.
     pub fn run(mut self) -> Exit {
         // A predecessor may have published answers and died before it kicked.
-        let mut ended = self.ring.kick();
+        let mut ended = self.ring.kick().and_then(|()| self.resume_erasure());
         loop {
             match ended.and_then(|()| self.serve()) {
                 Ok(exit) => return exit,
@@ -156,7 +163,7 @@ impl Served {
                     // BUSY, so none of it may be answered by us; ids and pages may be in use again.
                     tracing::error!(%error, "dropping the commands in progress and starting over");
                     self.void_all();
-                    ended = self.ring.rewind();
+                    ended = self.ring.rewind().and_then(|()| self.resume_erasure());
                 }
                 Err(error) => {
                     tracing::error!(%error, "the ring cannot be used any more; restart the daemon to reset it");
@@ -175,10 +182,17 @@ impl Served {
             while let Ok(message) = self.inbox.try_recv() {
                 self.receive(message)?;
             }
-            while !self.closed && self.active.len() < COMMANDS {
+            if self.out == 0
+                && let Some(Replacement { backend, done }) = self.replacement.take()
+            {
+                self.backend = backend;
+                self.asked = false;
+                let _ = done.send(());
+            }
+            while !self.closed && self.replacement.is_none() && self.active.len() < COMMANDS {
                 match self.ring.next() {
                     Some(Ok(Entry::Command(command))) => self.begin(command)?,
-                    Some(Ok(Entry::Tmr(tmr))) => tracing::debug!(?tmr, "task management function"),
+                    Some(Ok(Entry::Tmr(tmr))) => self.abort(&tmr)?,
                     Some(Err(error)) => return Err(error),
                     None => {
                         // An initiator that always has more to ask must not keep us for ever. What comes
@@ -190,7 +204,7 @@ impl Served {
             }
             self.answer_lost()?;
             self.ring.flush()?;
-            if self.closed && self.ring.outstanding() == 0 {
+            if self.closed && self.ring.outstanding() == 0 && self.out == 0 {
                 return Ok(Exit::Stopped);
             }
             if let Some(exit) = self.sleep()? {
@@ -245,8 +259,12 @@ impl Served {
                     Err(_) => device.complete(token, &Outcome::Busy),
                 })?;
             }
+            Message::Replace(replacement) => self.replacement = Some(replacement),
             Message::Resize(size) => self.lun.resize(size),
-            Message::Stop => self.stopping = true,
+            Message::Stop => {
+                self.stopping = true;
+                self.detach_exclusive()?;
+            }
         }
         Ok(())
     }
@@ -268,7 +286,7 @@ impl Served {
     }
 
     fn begin(&mut self, uio_ring::Command { cdb, token }: uio_ring::Command) -> Result<(), RingError> {
-        match guarded(|| scsi::decode(cdb.as_bytes()), Err(Sense::INTERNAL_FAILURE)) {
+        match guarded(|| self.lun.decode(cdb.as_bytes()), Err(Sense::INTERNAL_FAILURE)) {
             Ok(command) if LogicalUnit::needs_identity(&command) => {
                 let (source, sender, waker) =
                     (self.identity.clone(), self.sender.clone(), self.waker.clone());
@@ -298,182 +316,12 @@ impl Served {
         self.reply.clear();
         let (lun, params, reply) = (&mut self.lun, &self.params, &mut self.reply);
         match guarded(|| lun.start(command, &transfer, identity, params, reply), Step::Done(DEFECT)) {
+            // The buffer is the initiator's data: there is nothing of others in it, and nobody reads it back.
+            Step::Done(outcome) if command.data().is_out() => self.answer(token, &outcome, None),
             Step::Done(outcome) => self.complete(token, &outcome),
             Step::Reply => self.reply(token),
-            Step::Run(job) => {
-                let slot = self.active.insert(Active { token: Some(token), job, out: 0, ending: None });
-                self.submit(slot)
-            }
-            Step::Wait => self.complete(token, &DEFECT), // only ever an answer to `resume`
-        }
-    }
-
-    /// Gives storage what the job is ready to have done, as much of it as there is room for.
-    fn submit(&mut self, slot: usize) -> Result<(), RingError> {
-        let active = &mut self.active[slot];
-        while active.out == 0 || (active.out < FAN_OUT && self.out < CROWD) {
-            let Some(Task { op, memory }) = active.job.next_task() else { break };
-            let mut request = self.idle.pop().unwrap_or_else(|| Request::new(self.completions.clone()));
-            request.slot = slot;
-            request.op = op;
-            request.buffer = lend(memory, &mut active.token);
-            active.out += 1;
-            self.out += 1;
-            self.backend.submit(request);
-        }
-        if active.out == 0 {
-            tracing::error!("a job asked for nothing and did not end");
-            return self.end(slot, &DEFECT);
-        }
-        Ok(())
-    }
-
-    /// A request came back.
-    fn finished(&mut self, mut request: Box<Request>) -> Result<(), RingError> {
-        let slot = request.slot;
-        let active = &mut self.active[slot];
-        self.out -= 1;
-        active.out -= 1;
-        let mut private = Vec::new();
-        match std::mem::replace(&mut request.buffer, Buffer::None) {
-            Buffer::Ring(token) => active.token = Some(token),
-            Buffer::Owned(bytes) => private = bytes,
-            Buffer::None => {}
-        }
-        let result = std::mem::replace(&mut request.result, Err(BackendError::new(ErrorKind::Io)));
-        let finished = Finished { op: request.op, result, data: &private };
-        self.idle.push(request);
-        if active.ending.is_none() {
-            let token = active.token.as_ref();
-            let data_out = |at, to: &mut [u8]| token.map_or(0, |token| token.data().read(at, to));
-            let (lun, job) = (&mut self.lun, &mut active.job);
-            active.ending = match guarded(|| lun.resume(job, &finished, &data_out), Step::Done(DEFECT)) {
-                Step::Done(outcome) => Some(outcome),
-                Step::Wait => {
-                    // After a reset the data buffer may be another command's, and more of it may be needed.
-                    self.ring.check()?;
-                    return self.submit(slot);
-                }
-                Step::Reply | Step::Run(_) => Some(DEFECT), // only ever answers to `start`
-            };
-        }
-        match active.ending {
-            Some(outcome) if active.out == 0 => self.end(slot, &outcome),
-            _ => Ok(()),
-        }
-    }
-
-    /// Ends a command that storage was asked for.
-    fn end(&mut self, slot: usize, outcome: &Outcome) -> Result<(), RingError> {
-        let Active { token, job, .. } = self.active.remove(slot);
-        let Some(token) = token else { return Ok(()) };
-        match usize::try_from(job.data_in()) {
-            Ok(len @ 1..) if matches!(outcome, Outcome::Good) => self.answer_data(token, len),
-            _ if job.data_out() => self.answer(token, outcome, None),
-            _ => self.complete(token, outcome),
-        }
-    }
-
-    /// Answers a command that moved no data.
-    fn complete(&mut self, token: Token, outcome: &Outcome) -> Result<(), RingError> {
-        if !matches!(outcome, Outcome::Good) {
-            return self.answer(token, outcome, None);
-        }
-        // Invariant "no foreign bytes": with GOOD the kernel hands the whole buffer to a reader.
-        let token = self.still_ours(token)?;
-        token.data().zero_from(0);
-        self.answer(token, outcome, None)
-    }
-
-    /// The token, to write to its pages. After a reset of the ring they may be another command's.
-    fn still_ours(&mut self, token: Token) -> Result<Token, RingError> {
-        match self.ring.check() {
-            Ok(()) => Ok(token),
-            Err(error) => {
-                self.ring.forget(token);
-                Err(error)
-            }
-        }
-    }
-
-    /// Answers a command with the bytes in `self.reply`.
-    fn reply(&mut self, token: Token) -> Result<(), RingError> {
-        let token = self.still_ours(token)?;
-        let len = token.data().write(0, &self.reply);
-        self.answer_data(token, len)
-    }
-
-    /// Answers GOOD to a command whose buffer holds `len` valid bytes. Invariant "no foreign bytes": the
-    /// rest, which is some earlier command's, is withheld, or zeroed where that cannot be said.
-    fn answer_data(&mut self, token: Token, len: usize) -> Result<(), RingError> {
-        let mut read_len = None;
-        if len < token.data().len() {
-            read_len =
-                u32::try_from(len).ok().and_then(NonZeroU32::new).filter(|_| self.ring.features().read_len);
-            if read_len.is_none() {
-                token.data().zero_from(len);
-            }
-        }
-        self.answer(token, &Outcome::Good, read_len)
-    }
-
-    fn answer(
-        &mut self,
-        token: Token,
-        outcome: &Outcome,
-        read_len: Option<NonZeroU32>,
-    ) -> Result<(), RingError> {
-        let sense = outcome.sense();
-        self.ring.complete(token, &Response { status: outcome.status(), read_len, sense: sense.as_ref() })
-    }
-
-    /// Invariant "exactly once": a token dropped by a defect of ours is answered all the same.
-    fn answer_lost(&mut self) -> Result<(), RingError> {
-        let sense = DEFECT.sense();
-        let response = Response { status: DEFECT.status(), read_len: None, sense: sense.as_ref() };
-        let lost = self.ring.answer_lost(&response)?;
-        if lost > 0 {
-            tracing::error!(lost, "commands were dropped by a defect and answered with HARDWARE ERROR");
-        }
-        Ok(())
-    }
-
-    /// Ends everything in progress without answers: the kernel has answered, or no longer listens.
-    ///
-    /// Invariant "the buffer outlives librbd": waits until storage has returned every request.
-    fn void_all(&mut self) {
-        while self.out > 0 {
-            while let Some(mut request) = self.completions.pop() {
-                self.out -= 1;
-                if let Buffer::Ring(token) = std::mem::replace(&mut request.buffer, Buffer::None) {
-                    self.ring.forget(token);
-                }
-                self.idle.push(request);
-            }
-            self.waker.going_to_sleep();
-            if self.out > 0 && self.completions.is_empty() {
-                let _ = self.epoll.wait(&mut [EpollEvent::empty(); 2], EpollTimeout::NONE);
-            }
-            self.waker.awake();
-        }
-        let active = self.active.drain().filter_map(|active| active.token);
-        for token in active.chain(self.waiting.fetched().into_iter().map(|parked| parked.token)) {
-            self.ring.forget(token);
-        }
-    }
-}
-
-/// The memory a request needs: the command's own, for which it takes the token along, or private memory.
-fn lend(memory: Memory, token: &mut Option<Token>) -> Buffer {
-    match memory {
-        Memory::None => Buffer::None,
-        Memory::Command => token.take().map_or(Buffer::None, Buffer::Ring),
-        Memory::Private(len) => Buffer::Owned(vec![0; len]),
-        Memory::Copy(len) => {
-            let mut bytes = vec![0; len];
-            let there = token.as_ref().map_or(0, |token| token.data().read(0, &mut bytes));
-            bytes.truncate(there); // short, it is refused
-            Buffer::Owned(bytes)
+            Step::Run(job) => self.run_job(job, Some(token)),
+            Step::Wait | Step::Detach(_) => self.complete(token, &DEFECT), // only ever answers to `resume`
         }
     }
 }

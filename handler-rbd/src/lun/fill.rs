@@ -1,6 +1,7 @@
 //! Extents that all get the same content, in pieces: UNMAP and WRITE SAME.
 
-use super::job::{Memory, Task};
+use super::Outcome;
+use super::job::{Answer, DataOut, Memory, Steps, Task};
 use super::pieces::Pieces;
 use crate::block::{ByteRange, Op};
 
@@ -61,12 +62,10 @@ impl Fill {
     pub(super) fn is_empty(&self) -> bool {
         self.len == 0
     }
+}
 
-    pub(super) fn is_exhausted(&self) -> bool {
-        self.extents[self.over..self.len].iter().all(Pieces::is_empty)
-    }
-
-    pub(super) fn next_task(&mut self) -> Option<Task> {
+impl Steps for Fill {
+    fn next_task(&mut self) -> Option<Task> {
         let range = loop {
             let extent = self.extents[..self.len].get_mut(self.over)?;
             match extent.next() {
@@ -84,6 +83,14 @@ impl Fill {
                 Task { op: Op::WriteSame { range, pattern }, memory }
             }
         })
+    }
+
+    fn accept(&mut self, _: Op, _: Answer, _: DataOut<'_>) -> Result<(), Outcome> {
+        Ok(())
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.extents[self.over..self.len].iter().all(Pieces::is_empty)
     }
 }
 
@@ -123,8 +130,8 @@ mod tests {
     fn a_pattern_is_copied_only_if_several_need_it() {
         let same = |offset, len| Op::WriteSame { range: range(offset, len), pattern: 512 };
         assert_eq!(tasks(Fill::pattern(range(512, 3584), 512, 4096)), [(same(512, 3584), Memory::Command)]);
-        let copied = Memory::Copy(512);
-        let two = [(same(512, 3584), copied), (same(4096, 512), copied)];
+        let copied = || Memory::Copy(512);
+        let two = [(same(512, 3584), copied()), (same(4096, 512), copied())];
         assert_eq!(tasks(Fill::pattern(range(512, 4096), 512, 4096)), two);
     }
 }

@@ -1,6 +1,7 @@
 //! Commands that only tell something: their replies.
 
-use super::{Identity, LogicalUnit, MAX_UNMAP_DESCRIPTORS};
+use super::{Identity, LogicalUnit, MAX_UNMAP_DESCRIPTORS, copy};
+use crate::scsi::opcode::Need;
 use crate::scsi::{
     Command, DataPhase, Sense, alua, capacity, defects, inquiry, log_pages, mode, supported, task_management,
     vpd,
@@ -11,7 +12,12 @@ const MAX_UNMAP_OBJECTS: u64 = 4;
 
 pub(super) fn needs_identity(command: &Command) -> bool {
     match *command {
-        Command::Inquiry { page: None, .. } | Command::ReportTargetPortGroups { .. } => true,
+        Command::Inquiry { page: None, .. }
+        | Command::ExtendedCopy { .. }
+        | Command::ReportTargetPortGroups { .. } => true,
+        Command::ReportSupportedOperationCodes { selection, .. } => {
+            supported::depends_on(selection, Need::Port)
+        }
         Command::Inquiry { page: Some(page), .. } => {
             matches!(page, vpd::UNIT_SERIAL_NUMBER | vpd::DEVICE_IDENTIFICATION)
         }
@@ -36,6 +42,7 @@ pub(super) fn reply(
             vpd::SUPPORTED_PAGES => vpd::supported_pages(reply),
             vpd::UNIT_SERIAL_NUMBER => vpd::unit_serial_number(identity()?, reply),
             vpd::DEVICE_IDENTIFICATION => vpd::device_identification(identity()?, reply),
+            vpd::EXTENDED_INQUIRY_DATA => vpd::extended_inquiry_data(reply),
             vpd::BLOCK_LIMITS => vpd::block_limits(&unit.block_limits(), reply),
             vpd::BLOCK_DEVICE_CHARACTERISTICS => {
                 vpd::block_device_characteristics(unit.limits.solid_state, reply);
@@ -54,8 +61,13 @@ pub(super) fn reply(
         Command::ReadCapacity10 => capacity::capacity_10(unit.blocks, unit.block_size, reply),
         Command::ReadCapacity16 { .. } => capacity::capacity_16(unit.blocks, unit.block_size, reply),
         Command::ReportSupportedOperationCodes { selection, timeouts, .. } => {
-            supported::report(selection, timeouts, reply)?;
+            let port = match supported::depends_on(selection, Need::Port) {
+                true => identity()?.port.is_some(),
+                false => false,
+            };
+            supported::report(selection, timeouts, &|need| unit.has(need, port), reply)?;
         }
+        Command::ReceiveCopyResults { ask, .. } => copy::results(unit, ask, reply)?,
         Command::ReportTargetPortGroups { extended, .. } => {
             let identity = identity()?;
             if identity.port.is_none() {
@@ -96,6 +108,17 @@ impl LogicalUnit {
             max_unmap: self.max_unmap(),
             max_unmap_descriptors: u32::try_from(MAX_UNMAP_DESCRIPTORS).unwrap_or(u32::MAX),
             unmap_granularity: self.in_blocks(self.limits.discard_granularity),
+            atomic_write: u32::try_from(self.atomic_write() / u64::from(self.block_size)).unwrap_or(0),
+        }
+    }
+
+    /// Whether commands that need this are there; `port` is whether there is a target port.
+    pub(super) fn has(&self, need: Need, port: bool) -> bool {
+        match need {
+            Need::Nothing => true,
+            Need::CompareAndWrite => self.max_compare_and_write() > 0,
+            Need::AtomicWrite => self.atomic_write() > 0,
+            Need::Port => port,
         }
     }
 

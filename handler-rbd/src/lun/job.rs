@@ -1,17 +1,19 @@
-//! A command under way: the operations it consists of, and how their results become one outcome.
+//! A command under way: the operations it consists of, and how their results become one answer.
 //!
-//! A plain value without heap memory. Whoever runs it takes tasks as long as it has some and as many side by
-//! side as it likes, and reports each one taken exactly once, in any order. Tasks come in the order of
-//! the blocks, so of several failures the one reported is the first in the extent, not the first in time. After
+//! A plain value; that of a READ or WRITE needs no heap memory. Whoever runs it takes tasks as long as it has some and
+//! as many side by side as it likes, and reports each one taken exactly once, in any order. Tasks come in the order
+//! of the blocks, so of several failures the one reported is the first in the extent, not the first in time. After
 //! a failure there are no more tasks.
 
-use super::fill::Fill;
+use super::Step;
 use super::outcome::{Direction, Outcome, of_failure};
-use super::verify::Verify;
-use crate::block::{BackendError, Op};
+use crate::block::{BackendError, ByteRange, Op};
+use crate::scsi::extended_copy::Progress;
+use crate::scsi::{Lba, Sense};
+use std::fmt;
 
 /// The memory an operation needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Memory {
     /// None.
     None,
@@ -19,12 +21,14 @@ pub enum Memory {
     Command,
     /// A private copy of so many first bytes of the command's data buffer.
     Copy(usize),
-    /// A private buffer of this length. What the operation leaves there comes back in [`Finished::data`].
+    /// A private buffer of this length. What the operation leaves there comes back in [`Answer::data`].
     Private(usize),
+    /// These bytes, which come back in [`Answer::data`].
+    Owned(Vec<u8>),
 }
 
 /// An operation to start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Task {
     /// What to do.
     pub op: Op,
@@ -33,23 +37,90 @@ pub struct Task {
 }
 
 /// An operation that has come back.
-#[derive(Clone, Copy, Debug)]
-pub struct Finished<'a> {
+#[derive(Debug)]
+pub struct Finished {
     /// The operation, as it was taken.
     pub op: Op,
     /// How it ended.
     pub result: Result<(), BackendError>,
-    /// What its private buffer holds, if it had one.
-    pub data: &'a [u8],
+    /// What it brought.
+    pub answer: Answer,
+}
+
+/// What an operation brings back beside success.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// Its private buffer, if it had one.
+    pub data: Vec<u8>,
+    /// Of [`Op::Extents`]: the parts that storage has data for.
+    pub extents: Vec<ByteRange>,
 }
 
 /// Reads the command's data buffer, from a position on; says how many bytes were there.
 pub type DataOut<'a> = &'a dyn Fn(usize, &mut [u8]) -> usize;
 
+/// A command that is more than one operation.
+pub(super) trait Steps: fmt::Debug + Send {
+    /// The next operation, if one can be started now.
+    fn next_task(&mut self) -> Option<Task>;
+
+    /// Looks at what an operation that succeeded brought back.
+    fn accept(&mut self, op: Op, answer: Answer, data_out: DataOut<'_>) -> Result<(), Outcome>;
+
+    /// An answer that can be given now, while the job goes on.
+    fn early_answer(&mut self) -> Option<Outcome> {
+        None
+    }
+
+    /// Whether there is nothing left to start, now or after what is out has come back.
+    fn is_exhausted(&self) -> bool;
+
+    /// Takes the failure of an operation as something to go on from; otherwise gives it back.
+    fn recover(&mut self, _op: Op, error: BackendError) -> Result<(), BackendError> {
+        Err(error)
+    }
+
+    /// What the failure of an operation means.
+    fn failure(&self, op: Op, error: BackendError) -> Outcome {
+        of_failure(error, direction(op))
+    }
+
+    /// How far a copy has come.
+    fn copied(&self) -> Progress {
+        Progress::default()
+    }
+
+    /// How far a job is whose progress is asked for, in parts of 65536.
+    fn progress(&self) -> u16 {
+        0
+    }
+
+    /// How the command ends that has done everything. If the answer is [`Step::Reply`], `reply`, which is empty,
+    /// is filled.
+    fn conclude(&mut self, _reply: &mut Vec<u8>) -> Step {
+        Step::Done(Outcome::Good)
+    }
+}
+
+/// What a job is to the logical unit and to whoever runs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(dead_code, reason = "the next commits")]
+pub(super) enum Role {
+    /// Input or output: one of many.
+    Io,
+    /// EXTENDED COPY, with its LIST IDENTIFIER if it has one.
+    Copy(Option<u8>),
+    /// FORMAT UNIT or SANITIZE: has the disk to itself and outlives its command.
+    Erasure,
+    /// SANITIZE, EXIT FAILURE MODE.
+    Exit,
+}
+
 /// A command under way.
 #[derive(Debug)]
 pub struct Job {
     work: Work,
+    role: Role,
     /// Tasks taken and not yet reported.
     out: u32,
     /// The first failure in the extent: where, and what it means.
@@ -61,30 +132,47 @@ pub struct Job {
 #[derive(Debug)]
 enum Work {
     One { op: Op, taken: bool },
-    Fill(Fill),
-    Verify(Verify),
+    Many(Box<dyn Steps>),
 }
 
 impl Job {
     /// A command that is one operation, on its own data buffer if the operation carries data.
     pub(super) fn one(op: Op) -> Self {
         let data_out = matches!(op, Op::Write(_) | Op::WriteSame { .. } | Op::CompareAndWrite(_));
-        Self::new(Work::One { op, taken: false }, data_out)
+        Self::new(Work::One { op, taken: false }, Role::Io, data_out)
     }
 
-    /// Extents that all get the same content.
-    pub(super) fn fill(fill: Fill, data_out: bool) -> Self {
-        Self::new(Work::Fill(fill), data_out)
+    /// A command of several operations; whether it has data from the initiator.
+    pub(super) fn many(steps: impl Steps + 'static, data_out: bool) -> Self {
+        Self::new(Work::Many(Box::new(steps)), Role::Io, data_out)
     }
 
-    /// Blocks read back, and perhaps written before and compared after.
-    pub(super) fn verify(verify: Verify) -> Self {
-        let data_out = verify.has_data();
-        Self::new(Work::Verify(verify), data_out)
+    /// The same in a role.
+    pub(super) fn with_role(self, role: Role) -> Self {
+        Self { role, ..self }
     }
 
-    fn new(work: Work, data_out: bool) -> Self {
-        Self { work, out: 0, failed: None, data_out }
+    fn new(work: Work, role: Role, data_out: bool) -> Self {
+        Self { work, role, out: 0, failed: None, data_out }
+    }
+
+    pub(super) fn role(&self) -> Role {
+        self.role
+    }
+
+    pub(super) fn copied(&self) -> Progress {
+        match &self.work {
+            Work::Many(steps) => steps.copied(),
+            Work::One { .. } => Progress::default(),
+        }
+    }
+
+    /// See [`Steps::progress`].
+    pub(super) fn progress(&self) -> u16 {
+        match &self.work {
+            Work::One { .. } => 0,
+            Work::Many(steps) => steps.progress(),
+        }
     }
 
     /// The next operation to start, if one can be started now.
@@ -98,8 +186,7 @@ impl Job {
                 *taken = true;
                 Some(Task { op: *op, memory: memory(*op) })
             }
-            Work::Fill(fill) => fill.next_task(),
-            Work::Verify(verify) => verify.next_task(),
+            Work::Many(steps) => steps.next_task(),
         };
         self.out += u32::from(task.is_some());
         task
@@ -110,7 +197,7 @@ impl Job {
     pub fn data_in(&self) -> u64 {
         match self.work {
             Work::One { op: Op::Read(range), .. } => range.len,
-            Work::One { .. } | Work::Fill(_) | Work::Verify(_) => 0,
+            Work::One { .. } | Work::Many(_) => 0,
         }
     }
 
@@ -120,47 +207,72 @@ impl Job {
         self.data_out
     }
 
-    /// Takes the result of one operation; the outcome once there is nothing left to do or to wait for.
-    pub(super) fn finish(&mut self, finished: &Finished<'_>, data_out: DataOut<'_>) -> Option<Outcome> {
-        self.out = self.out.saturating_sub(1);
-        let verdict = match (finished.result, &mut self.work) {
-            (Err(error), _) => Err(of_failure(error, direction(finished.op))),
-            (Ok(()), Work::Verify(verify)) => verify.accept(finished, data_out).map_err(Outcome::from),
-            (Ok(()), Work::One { .. } | Work::Fill(_)) => Ok(()),
-        };
-        if let Err(outcome) = verdict {
-            let at = position(finished.op);
-            // Never lost: a command that failed in part has failed.
-            if self.failed.is_none_or(|(first, _)| at < first) {
-                self.failed = Some((at, outcome));
-            }
-        }
-        match self.failed {
-            _ if self.out > 0 => None,
-            Some((_, outcome)) => Some(outcome),
-            None => self.is_exhausted().then_some(Outcome::Good),
-        }
+    /// Whether it must start only when no other job is under way, and goes on when its command has been answered
+    /// ([`Step::Detach`]), is aborted, or can be waited for no longer.
+    pub fn is_exclusive(&self) -> bool {
+        self.role == Role::Erasure
     }
 
-    fn is_exhausted(&self) -> bool {
-        match &self.work {
-            Work::One { taken, .. } => *taken,
-            Work::Fill(fill) => fill.is_exhausted(),
-            Work::Verify(verify) => verify.is_exhausted(),
+    /// Ends the job as soon as what is out has come back. The initiator, which asked for this, hears no status;
+    /// what was written stays written (SAM-4, "Aborting commands").
+    pub fn abort(&mut self) {
+        self.failed.get_or_insert((0, Sense::ABORTED.into()));
+    }
+
+    /// Takes the result of one operation; the command's end once there is nothing left to do or to wait for.
+    pub(super) fn finish(
+        &mut self,
+        finished: Finished,
+        block_size: u32,
+        data_out: DataOut<'_>,
+        reply: &mut Vec<u8>,
+    ) -> Option<Step> {
+        self.out = self.out.saturating_sub(1);
+        let Finished { op, result, answer } = finished;
+        let verdict = match (result, &mut self.work) {
+            (Ok(()), Work::Many(steps)) => steps.accept(op, answer, data_out),
+            (Ok(()), Work::One { .. }) => Ok(()),
+            (Err(error), Work::Many(steps)) => {
+                steps.recover(op, error).map_err(|error| steps.failure(op, error))
+            }
+            (Err(error), Work::One { .. }) => Err(of_failure(error, direction(op))),
+        };
+        if let Err(outcome) = verdict {
+            let at = position(op);
+            // Never lost: a command that failed in part has failed.
+            if self.failed.is_none_or(|(first, _)| at < first) {
+                self.failed = Some((at, outcome.at(Lba(at / u64::from(block_size)))));
+            }
+        }
+        let early = match &mut self.work {
+            Work::Many(steps) if self.failed.is_none() => steps.early_answer(),
+            Work::Many(_) | Work::One { .. } => None,
+        };
+        match (self.failed, &mut self.work) {
+            _ if early.is_some() => early.map(Step::Detach),
+            _ if self.out > 0 => None,
+            (Some((_, outcome)), _) => Some(Step::Done(outcome)),
+            (None, Work::One { taken, .. }) => taken.then_some(Step::Done(Outcome::Good)),
+            (None, Work::Many(steps)) => {
+                reply.clear();
+                steps.is_exhausted().then(|| steps.conclude(reply))
+            }
         }
     }
 }
 
 fn memory(op: Op) -> Memory {
     match op {
-        Op::Read(_) | Op::Write(_) | Op::WriteSame { .. } | Op::CompareAndWrite(_) => Memory::Command,
-        Op::Flush | Op::Discard(_) | Op::WriteZeroes(_) => Memory::None,
+        Op::Read(_) | Op::Write(_) | Op::WriteSame { .. } | Op::CompareAndWrite(_) | Op::SetNote => {
+            Memory::Command
+        }
+        Op::Flush | Op::Discard(_) | Op::WriteZeroes(_) | Op::Extents(_) => Memory::None,
     }
 }
 
 fn direction(op: Op) -> Direction {
     match op {
-        Op::Read(_) => Direction::Read,
+        Op::Read(_) | Op::Extents(_) => Direction::Read,
         _ => Direction::Write,
     }
 }
@@ -168,25 +280,31 @@ fn direction(op: Op) -> Direction {
 /// Where an operation begins.
 fn position(op: Op) -> u64 {
     match op {
-        Op::Flush => 0,
+        Op::Flush | Op::SetNote => 0,
         Op::Read(range)
         | Op::Write(range)
         | Op::Discard(range)
         | Op::WriteZeroes(range)
         | Op::WriteSame { range, .. }
-        | Op::CompareAndWrite(range) => range.offset,
+        | Op::CompareAndWrite(range)
+        | Op::Extents(range) => range.offset,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::block::{ByteRange, ErrorKind};
+    use crate::block::ErrorKind;
+    use crate::lun::fill::Fill;
 
     /// Reports an operation to a job whose command has no data.
     pub(crate) fn report(job: &mut Job, op: Op, result: Result<(), ErrorKind>) -> Option<Outcome> {
         let result = result.map_err(BackendError::new);
-        job.finish(&Finished { op, result, data: &[] }, &|_, _| 0)
+        let finished = Finished { op, result, answer: Answer::default() };
+        match job.finish(finished, 512, &|_, _| 0, &mut Vec::new())? {
+            Step::Done(outcome) => Some(outcome),
+            step => panic!("{step:?}"),
+        }
     }
 
     const fn zeroes(offset: u64, len: u64) -> Op {
@@ -201,7 +319,7 @@ mod tests {
         let mut fill = Fill::zeroes(4096);
         assert!(fill.push(ByteRange { offset: 4096, len: 1024 }));
         assert!(fill.push(ByteRange { offset: 0, len: 512 }));
-        Job::fill(fill, true)
+        Job::many(fill, true)
     }
 
     fn next(job: &mut Job) -> Option<Op> {

@@ -6,9 +6,13 @@
 //! nothing. Knows nothing of the ring or of Ceph.
 
 mod access;
+mod copy;
+mod erase;
 mod fill;
 mod inform;
 mod job;
+mod lba_status;
+mod orwrite;
 pub mod outcome;
 mod pieces;
 mod provision;
@@ -16,11 +20,12 @@ mod verify;
 
 pub use crate::scsi::identity::{Identity, PortGroup, TargetPort};
 pub use fill::MAX_UNMAP_DESCRIPTORS;
-pub use job::{DataOut, Finished, Job, Memory, Task};
+use job::Role;
+pub use job::{Answer, DataOut, Finished, Job, Memory, Task};
 pub use outcome::Outcome;
 
 use crate::block::{ByteRange, Limits};
-use crate::scsi::{Command, Extent, Sense, mode_select};
+use crate::scsi::{Command, Extent, Sense, mode_select, opcode};
 
 /// What a logical unit is made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +60,8 @@ pub enum Step {
     Run(Job),
     /// Only from `resume`: take further tasks of the job if it has any, and wait for the others.
     Wait,
+    /// Only from `resume`: answer the command now; then as [`Step::Wait`], with a job that nobody waits for.
+    Detach(Outcome),
 }
 
 /// A disk.
@@ -68,6 +75,8 @@ pub struct LogicalUnit {
     /// A unit attention to report, once. The ring does not say which initiator a command is from, so there
     /// is one for all, and the first to come takes it.
     attention: Option<Sense>,
+    copies: copy::Copies,
+    condition: erase::Condition,
 }
 
 impl LogicalUnit {
@@ -80,6 +89,8 @@ impl LogicalUnit {
             max_transfer: geometry.max_sectors,
             limits: geometry.limits,
             attention: None,
+            copies: copy::Copies::default(),
+            condition: erase::Condition::Ready,
         }
     }
 
@@ -93,13 +104,23 @@ impl LogicalUnit {
         self.block_size
     }
 
+    /// Reads a CDB. A command that this disk cannot have is not known, whatever its fields hold.
+    pub fn decode(&self, cdb: &[u8]) -> Result<Command, Sense> {
+        crate::scsi::decode(cdb).map_err(|sense| match opcode::row(cdb) {
+            // Of a target port is not known here; `start` sees.
+            Some(row) if !self.has(row.need(), true) => Sense::INVALID_OPCODE,
+            _ => sense,
+        })
+    }
+
     /// Whether `start` needs an identity for this command.
     pub fn needs_identity(command: &Command) -> bool {
         inform::needs_identity(command)
     }
 
     /// How many of the data buffer's first bytes `start` wants to see as `params`; fewer if the buffer is
-    /// shorter. UNMAP, MODE SELECT: the parameter list. WRITE SAME that may unmap: its block, to see whether it is zero.
+    /// shorter. UNMAP, MODE SELECT, EXTENDED COPY, FORMAT UNIT, SANITIZE: the parameter list. WRITE SAME that may
+    /// unmap: its block, to see whether it is zero.
     pub fn parameters(&self, command: &Command) -> usize {
         provision::parameters(command, self.block_size)
     }
@@ -122,6 +143,9 @@ impl LogicalUnit {
             self.attention = None;
             return Step::Done(attention.into());
         }
+        if let Some(refusal) = self.condition.refusal(command) {
+            return Step::Done(refusal);
+        }
         self.plan(command, *transfer, identity, params, reply)
             .unwrap_or_else(|sense| Step::Done(sense.into()))
     }
@@ -139,6 +163,9 @@ impl LogicalUnit {
             Command::Write(extent) => access::write(self, extent, transfer),
             Command::CompareAndWrite(extent) => access::compare_and_write(self, extent, transfer),
             Command::PreFetch(extent) => access::pre_fetch(self, extent),
+            Command::WriteAtomic(extent) => access::write_atomic(self, extent, transfer),
+            Command::OrWrite(extent) => orwrite::orwrite(self, extent, transfer),
+            Command::GetLbaStatus { lba, allocation } => lba_status::get(self, lba, allocation),
             Command::SynchronizeCache(extent) => access::synchronize_cache(self, extent),
             Command::Verify { extent, check } => verify::verify(self, extent, check, transfer),
             Command::WriteAndVerify { extent, check } => {
@@ -148,10 +175,13 @@ impl LogicalUnit {
                 let ask = provision::WriteSame { extent, unmap, no_data, blocks_at };
                 provision::write_same(self, &ask, transfer, params)
             }
+            Command::ExtendedCopy { list } => copy::extended_copy(self, list, transfer, identity, params),
             Command::Unmap { list } => provision::unmap(self, list, params),
+            Command::FormatUnit { list } => erase::format(self, list, params),
+            Command::Sanitize(ask) => erase::sanitize(self, ask, params),
             // SAM-4, "Unit attention condition": asked like this, a pending one is told in the reply, once.
             Command::RequestSense { descriptor, allocation } => {
-                let sense = self.attention.take().unwrap_or(Sense::NONE);
+                let sense = self.attention.take().unwrap_or(self.condition.sense());
                 inform::request_sense(sense, descriptor, allocation, reply);
                 Ok(Step::Reply)
             }
@@ -173,6 +203,7 @@ impl LogicalUnit {
             | Command::ReadCapacity16 { .. }
             | Command::ReportSupportedOperationCodes { .. }
             | Command::ReportSupportedTaskManagementFunctions { .. }
+            | Command::ReceiveCopyResults { .. }
             | Command::ReportTargetPortGroups { .. } => {
                 inform::reply(self, command, identity, reply)?;
                 Ok(Step::Reply)
@@ -180,10 +211,27 @@ impl LogicalUnit {
         }
     }
 
-    /// Takes the result of one task of a job: [`Step::Done`] if nothing of the job is left to do or to wait for,
-    /// else [`Step::Wait`]. `data_out` reads the command's data buffer.
-    pub fn resume(&mut self, job: &mut Job, finished: &Finished<'_>, data_out: DataOut<'_>) -> Step {
-        job.finish(finished, data_out).map_or(Step::Wait, Step::Done)
+    /// Takes the result of one task of a job: [`Step::Done`] or [`Step::Reply`] if nothing of the job is left to do or
+    /// to wait for, else [`Step::Wait`] or [`Step::Detach`]. `data_out` reads the command's data buffer.
+    pub fn resume(
+        &mut self,
+        job: &mut Job,
+        finished: Finished,
+        data_out: DataOut<'_>,
+        reply: &mut Vec<u8>,
+    ) -> Step {
+        let came_back = (finished.op, finished.result);
+        let step = job.finish(finished, self.block_size, data_out, reply).unwrap_or(Step::Wait);
+        match job.role() {
+            Role::Copy(id) => self.copies.went_on(id, job.copied(), &step),
+            Role::Io | Role::Erasure | Role::Exit => self.watch(job, came_back, &step),
+        }
+        step
+    }
+
+    /// All jobs in progress are void: none is resumed any more.
+    pub fn jobs_are_void(&mut self) {
+        self.copies.forget_running();
     }
 
     /// The disk has a new size. The next command that may report it does.

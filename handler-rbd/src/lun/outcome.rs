@@ -1,8 +1,7 @@
 //! How a command ends, and the only map from storage errors to SCSI.
 
 use crate::block::{BackendError, ErrorKind};
-use crate::scsi::Sense;
-use crate::scsi::sense;
+use crate::scsi::{Lba, Sense, sense};
 
 /// The end of a command: a status, and sense data if the status is CHECK CONDITION.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +25,22 @@ impl Outcome {
             Self::CheckCondition(_) => 0x02,
             Self::Busy => 0x08,
             Self::TaskSetFull => 0x28,
+        }
+    }
+
+    /// Why, if the status is CHECK CONDITION.
+    pub(super) fn cause(self) -> Option<Sense> {
+        match self {
+            Self::CheckCondition(sense) => Some(sense),
+            Self::Good | Self::Busy | Self::TaskSetFull => None,
+        }
+    }
+
+    /// The same, and if it is the medium's fault, which block is the first that may be bad.
+    pub(super) fn at(self, lba: Lba) -> Self {
+        match self {
+            Self::CheckCondition(sense) => Self::CheckCondition(sense.at(lba)),
+            Self::Good | Self::Busy | Self::TaskSetFull => self,
         }
     }
 

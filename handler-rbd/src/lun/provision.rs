@@ -14,8 +14,10 @@
 use super::fill::Fill;
 use super::{Job, LogicalUnit, MAX_UNMAP_DESCRIPTORS, Outcome, Step, Transfer};
 use crate::block::ByteRange;
+use crate::scsi::extended_copy::MAX_LIST;
+use crate::scsi::sanitize::{Sanitize, Service};
 use crate::scsi::unmap::{descriptor_at, descriptors};
-use crate::scsi::{Command, Extent, Sense};
+use crate::scsi::{Command, Extent, Sense, format};
 
 /// Objects to fill with one operation.
 const PIECE_OBJECTS: u64 = 4;
@@ -31,6 +33,9 @@ pub(super) struct WriteSame {
 pub(super) fn parameters(command: &Command, block_size: u32) -> usize {
     match *command {
         Command::Unmap { list } | Command::ModeSelect { list, .. } => list.into(),
+        Command::ExtendedCopy { list } => usize::try_from(list).unwrap_or(usize::MAX).min(MAX_LIST),
+        Command::Sanitize(Sanitize { service: Service::Overwrite { list }, .. }) => list.into(),
+        Command::FormatUnit { list: Some(_) } => usize::try_from(format::longest(block_size)).unwrap_or(0),
         Command::WriteSame { unmap: true, no_data: false, .. } => usize::try_from(block_size).unwrap_or(0),
         _ => 0,
     }
@@ -65,18 +70,18 @@ pub(super) fn write_same(
         }
     }
     let fill = Fill::pattern(range, unit.block_size, piece(unit));
-    Ok(Step::Run(Job::fill(fill, true)))
+    Ok(Step::Run(Job::many(fill, true)))
 }
 
 /// An extent that becomes zeros; whether the command brought data for that.
 fn zeroes(unit: &LogicalUnit, range: ByteRange, data_out: bool) -> Step {
     let mut fill = Fill::zeroes(piece(unit));
     fill.push(range);
-    Step::Run(Job::fill(fill, data_out))
+    Step::Run(Job::many(fill, data_out))
 }
 
 /// Operations end at multiples of this many bytes.
-fn piece(unit: &LogicalUnit) -> u64 {
+pub(super) fn piece(unit: &LogicalUnit) -> u64 {
     unit.whole_blocks(unit.limits.object_size.saturating_mul(PIECE_OBJECTS))
 }
 
@@ -107,5 +112,5 @@ pub(super) fn unmap(unit: &LogicalUnit, list_len: u16, params: &[u8]) -> Result<
     if fill.is_empty() {
         return Ok(Step::Done(Outcome::Good));
     }
-    Ok(Step::Run(Job::fill(fill, true)))
+    Ok(Step::Run(Job::many(fill, true)))
 }

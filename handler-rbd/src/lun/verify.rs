@@ -1,6 +1,6 @@
 //! VERIFY and WRITE AND VERIFY: blocks are read back and, if asked for, compared with the data buffer.
 
-use super::job::{DataOut, Finished, Memory, Task};
+use super::job::{Answer, DataOut, Memory, Steps, Task};
 use super::pieces::Pieces;
 use super::{Job, LogicalUnit, Outcome, Step, Transfer};
 use crate::block::{ByteRange, Op};
@@ -50,7 +50,11 @@ pub(super) fn write_and_verify(
 
 fn start(verify: Verify, range: ByteRange) -> Step {
     // SBC-3, both commands: no blocks, no error.
-    if range.len == 0 { Step::Done(Outcome::Good) } else { Step::Run(Job::verify(verify)) }
+    if range.len == 0 {
+        return Step::Done(Outcome::Good);
+    }
+    let data_out = verify.has_data();
+    Step::Run(Job::many(verify, data_out))
 }
 
 /// What is left to write, to read back and to compare.
@@ -73,15 +77,13 @@ impl Verify {
     }
 
     /// Whether the command has data.
-    pub(super) fn has_data(&self) -> bool {
+    fn has_data(&self) -> bool {
         self.write.is_some() || self.check != ByteCheck::Medium
     }
+}
 
-    pub(super) fn is_exhausted(&self) -> bool {
-        self.write.is_none() && !self.writing && self.back.is_empty()
-    }
-
-    pub(super) fn next_task(&mut self) -> Option<Task> {
+impl Steps for Verify {
+    fn next_task(&mut self) -> Option<Task> {
         if let Some(range) = self.write.take() {
             self.writing = true;
             return Some(Task { op: Op::Write(range), memory: Memory::Command });
@@ -94,22 +96,21 @@ impl Verify {
         Some(Task { op: Op::Read(range), memory })
     }
 
-    /// Looks at what has been done.
-    pub(super) fn accept(&mut self, finished: &Finished<'_>, data_out: DataOut<'_>) -> Result<(), Sense> {
-        let Op::Read(range) = finished.op else {
+    fn accept(&mut self, op: Op, Answer { data, .. }: Answer, data_out: DataOut<'_>) -> Result<(), Outcome> {
+        let Op::Read(range) = op else {
             self.writing = false;
             return Ok(());
         };
-        if u64::try_from(finished.data.len()) != Ok(range.len) {
-            return Err(Sense::INTERNAL_FAILURE);
+        if u64::try_from(data.len()) != Ok(range.len) {
+            return Err(Sense::INTERNAL_FAILURE.into());
         }
         let at = range.offset.saturating_sub(self.offset);
         let difference = match self.check {
             ByteCheck::Medium => None,
-            ByteCheck::Blocks => first_difference(finished.data, at, data_out),
+            ByteCheck::Blocks => first_difference(&data, at, data_out),
             ByteCheck::OneBlock => {
                 let len = usize::try_from(self.block_size).unwrap_or(usize::MAX);
-                let mut blocks = finished.data.chunks(len).zip(0..);
+                let mut blocks = data.chunks(len).zip(0..);
                 blocks.find_map(|(block, n)| Some(n * len + first_difference(block, 0, data_out)?))
             }
         };
@@ -118,9 +119,13 @@ impl Verify {
             Some(difference) => {
                 // SBC-3, "Error reporting": INFORMATION is the LBA. Only COMPARE AND WRITE has an offset there.
                 let byte = range.offset.saturating_add(u64::try_from(difference).unwrap_or(0));
-                Err(Sense::miscompare(byte / u64::from(self.block_size)))
+                Err(Sense::miscompare(byte / u64::from(self.block_size)).into())
             }
         }
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.write.is_none() && !self.writing && self.back.is_empty()
     }
 }
 

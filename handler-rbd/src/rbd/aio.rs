@@ -186,15 +186,15 @@ fn outcome(request: &Request, ret: isize) -> Result<(), BackendError> {
     }
 }
 
-/// Where in the range the difference is. librbd 16 reports it as if the range began where its object
+/// Where in the range the difference is. librbd 16 reports it as if the image began where the object
 /// does; what should be reported is its offset in the image. Both agree modulo any power of two that
-/// divides the range's offset, which for one logical block is all that is needed.
+/// divides the size of objects: the smallest one between two multiples of which the range lies is among them.
 fn mismatch_in(range: ByteRange, reported: u64) -> u64 {
-    let block = range.len.next_power_of_two();
-    if range.offset.is_multiple_of(block) {
-        return (reported % block).min(range.len.saturating_sub(1));
-    }
-    reported.checked_sub(range.offset).filter(|offset| *offset < range.len).unwrap_or(0)
+    let last = range.offset.saturating_add(range.len.saturating_sub(1));
+    let within =
+        (1_u64.checked_shl(u64::BITS - (range.offset ^ last).leading_zeros())).unwrap_or(0).wrapping_sub(1);
+    let offset = (reported & within).checked_sub(range.offset & within);
+    offset.filter(|offset| *offset < range.len).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -216,7 +216,11 @@ mod tests {
         assert_eq!(mismatch_in(at(5_244_416), 4_194_304 + 511), 511); // from the object's start
         let unaligned = ByteRange { offset: 512, len: 1024 };
         assert_eq!(mismatch_in(unaligned, 513), 1);
-        assert_eq!(mismatch_in(unaligned, 5000), 0);
+        assert_eq!(mismatch_in(unaligned, 2048), 0); // not of the range
+        // Three blocks of an object of 4 MiB.
+        let three = ByteRange { offset: 4_194_304 + 2560, len: 1536 };
+        assert_eq!(mismatch_in(three, 4_194_304 + 2560 + 1000), 1000); // offset in the image
+        assert_eq!(mismatch_in(three, 2560 + 1000), 1000); // from the object's start
     }
 
     #[test]

@@ -3,6 +3,9 @@
 use libc::iovec;
 
 pub const RBD_FEATURE_EXCLUSIVE_LOCK: u32 = 4;
+pub const RBD_FEATURE_FAST_DIFF: u32 = 16;
+pub const RBD_FLAG_OBJECT_MAP_INVALID: u32 = 1;
+pub const RBD_FLAG_FAST_DIFF_INVALID: u32 = 2;
 #[repr(transparent)]
 #[derive(Debug, Copy, Clone)]
 pub struct rados_t(pub *mut ::core::ffi::c_void);
@@ -144,11 +147,32 @@ unsafe extern "C" {
     ) -> ::core::ffi::c_int;
 }
 unsafe extern "C" {
+    pub fn rbd_get_stripe_unit(
+        image: rbd_image_t,
+        stripe_unit: *mut u64,
+    ) -> ::core::ffi::c_int;
+}
+unsafe extern "C" {
+    pub fn rbd_get_stripe_count(
+        image: rbd_image_t,
+        stripe_count: *mut u64,
+    ) -> ::core::ffi::c_int;
+}
+unsafe extern "C" {
+    pub fn rbd_get_overlap(image: rbd_image_t, overlap: *mut u64) -> ::core::ffi::c_int;
+}
+unsafe extern "C" {
     pub fn rbd_get_id(
         image: rbd_image_t,
         id: *mut ::core::ffi::c_char,
         id_len: usize,
     ) -> ::core::ffi::c_int;
+}
+unsafe extern "C" {
+    pub fn rbd_get_data_pool_id(image: rbd_image_t) -> i64;
+}
+unsafe extern "C" {
+    pub fn rbd_get_flags(image: rbd_image_t, flags: *mut u64) -> ::core::ffi::c_int;
 }
 unsafe extern "C" {
     pub fn rbd_lock_get_owners(
@@ -169,6 +193,25 @@ unsafe extern "C" {
         image: rbd_image_t,
         lock_mode: rbd_lock_mode_t,
         lock_owner: *const ::core::ffi::c_char,
+    ) -> ::core::ffi::c_int;
+}
+unsafe extern "C" {
+    pub fn rbd_diff_iterate2(
+        image: rbd_image_t,
+        fromsnapname: *const ::core::ffi::c_char,
+        ofs: u64,
+        len: u64,
+        include_parent: u8,
+        whole_object: u8,
+        cb: ::core::option::Option<
+            unsafe extern "C" fn(
+                arg1: u64,
+                arg2: usize,
+                arg3: ::core::ffi::c_int,
+                arg4: *mut ::core::ffi::c_void,
+            ) -> ::core::ffi::c_int,
+        >,
+        arg: *mut ::core::ffi::c_void,
     ) -> ::core::ffi::c_int;
 }
 unsafe extern "C" {
@@ -263,6 +306,27 @@ unsafe extern "C" {
 }
 unsafe extern "C" {
     pub fn rbd_aio_flush(image: rbd_image_t, c: rbd_completion_t) -> ::core::ffi::c_int;
+}
+unsafe extern "C" {
+    pub fn rbd_metadata_get(
+        image: rbd_image_t,
+        key: *const ::core::ffi::c_char,
+        value: *mut ::core::ffi::c_char,
+        val_len: *mut usize,
+    ) -> ::core::ffi::c_int;
+}
+unsafe extern "C" {
+    pub fn rbd_metadata_set(
+        image: rbd_image_t,
+        key: *const ::core::ffi::c_char,
+        value: *const ::core::ffi::c_char,
+    ) -> ::core::ffi::c_int;
+}
+unsafe extern "C" {
+    pub fn rbd_metadata_remove(
+        image: rbd_image_t,
+        key: *const ::core::ffi::c_char,
+    ) -> ::core::ffi::c_int;
 }
 unsafe extern "C" {
     pub fn rbd_config_image_list(

@@ -58,6 +58,7 @@ pub fn plan(request: &mut Request, iov: &mut Vec<iovec>) -> Result<Call, Backend
         {
             Call::Nothing
         }
+        Op::Extents(_) | Op::SetNote => return Err(INVALID), // no call that completes later: see `errands`
         Op::Discard(ByteRange { offset, len }) => Call::Discard { offset, len },
         Op::WriteZeroes(ByteRange { offset, len }) => Call::WriteZeroes { offset, len: size(len)? },
         Op::Read(ByteRange { offset, len }) => {

@@ -6,12 +6,15 @@
 //! it; the rest, and librbd, through our bindings (docs/dependencies.md).
 #![allow(unsafe_code)]
 
+mod image;
+
 use super::bindings as b;
 use ceph::rados;
 use std::ffi::{CStr, CString, c_char, c_int};
-use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::{fmt, io, ptr};
+
+pub(super) use image::{ImageOption, OptionSource, RawImage};
 
 /// A positive errno of librados or librbd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +113,17 @@ impl Rados {
     pub(super) fn connect(&self) -> Result<(), Errno> {
         // SAFETY: the handle is live; `Cluster::connect`, the only caller, calls this once.
         check(unsafe { rados::rados_connect(self.0.0) }).map(drop)
+    }
+
+    /// The name of a pool, from the map that this client has: nobody is asked.
+    pub(super) fn pool_name(&self, id: i64) -> Result<String, Errno> {
+        let mut name = [0u8; 1024];
+        let room = name.len();
+        // SAFETY: the handle is connected (`Cluster` exists only then); within `room` bytes the function
+        // writes a NUL-terminated string or fails with ERANGE.
+        check(unsafe { rados::rados_pool_reverse_lookup(self.0.0, id, name.as_mut_ptr().cast(), room) })?;
+        let name = CStr::from_bytes_until_nul(&name).map_err(|_| Errno(libc::EINVAL))?;
+        Ok(name.to_string_lossy().into_owned())
     }
 
     /// The client's addresses in the form that blocklisting takes.
@@ -232,163 +246,6 @@ impl Drop for IoCtx {
     fn drop(&mut self) {
         // SAFETY: an image opened with this context owns it, so none is open; not used again.
         unsafe { rados::rados_ioctx_destroy(self.handle.0) };
-    }
-}
-
-/// One option of an image as librbd sees it.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct ImageOption {
-    pub(super) name: String,
-    pub(super) value: String,
-    pub(super) source: OptionSource,
-}
-
-/// Which level gave an option its value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum OptionSource {
-    /// Configuration file, monitors, or us.
-    Client,
-    /// `rbd config pool set`.
-    Pool,
-    /// `rbd config image set`.
-    Image,
-}
-
-/// An open image. Closed on drop, which blocks, and which is only right while no I/O is out.
-pub(super) struct RawImage {
-    handle: b::rbd_image_t,
-    _ioctx: IoCtx,
-}
-
-// SAFETY: librbd documents images as usable from several threads; it locks for itself.
-unsafe impl Send for RawImage {}
-// SAFETY: as above, also for concurrent calls through shared references.
-unsafe impl Sync for RawImage {}
-
-impl RawImage {
-    /// Opens an image for writing. Takes no lock.
-    pub(super) fn open(ioctx: IoCtx, name: &CStr) -> Result<Self, Errno> {
-        let mut handle = b::rbd_image_t(ptr::null_mut());
-        // SAFETY: the context is live and moves into the value that owns the new handle; a null snapshot
-        // name means the image's head.
-        check(unsafe { b::rbd_open(ioctx.handle, name.as_ptr(), &raw mut handle, ptr::null()) })?;
-        Ok(Self { handle, _ioctx: ioctx })
-    }
-
-    /// For `aio`, the only other user of the handle.
-    pub(super) fn handle(&self) -> b::rbd_image_t {
-        self.handle
-    }
-
-    /// Size of the image and of its objects.
-    pub(super) fn stat(&self) -> Result<(u64, u64), Errno> {
-        let mut info = MaybeUninit::<b::rbd_image_info_t>::zeroed();
-        // SAFETY: `info` has the size that is passed; the image is open until drop.
-        check(unsafe { b::rbd_stat(self.handle, info.as_mut_ptr(), size_of::<b::rbd_image_info_t>()) })?;
-        // SAFETY: zeroes are a valid value of this struct of integers, and the call only filled it.
-        let info = unsafe { info.assume_init() };
-        Ok((info.size, info.obj_size))
-    }
-
-    pub(super) fn size(&self) -> Result<u64, Errno> {
-        let mut size = 0;
-        // SAFETY: stores one u64; the image is open until drop.
-        check(unsafe { b::rbd_get_size(self.handle, &raw mut size) })?;
-        Ok(size)
-    }
-
-    pub(super) fn has_exclusive_lock_feature(&self) -> Result<bool, Errno> {
-        let mut features = 0;
-        // SAFETY: stores one u64; the image is open until drop.
-        check(unsafe { b::rbd_get_features(self.handle, &raw mut features) })?;
-        Ok(features & u64::from(b::RBD_FEATURE_EXCLUSIVE_LOCK) != 0)
-    }
-
-    pub(super) fn id(&self) -> Result<String, Errno> {
-        let mut id = [0u8; 256];
-        // SAFETY: the function writes a NUL-terminated string into the length it is told, or fails.
-        check(unsafe { b::rbd_get_id(self.handle, id.as_mut_ptr().cast(), id.len()) })?;
-        let id = CStr::from_bytes_until_nul(&id).map_err(|_| Errno(libc::EINVAL))?;
-        Ok(id.to_string_lossy().into_owned())
-    }
-
-    /// Every librbd option, with pool and image overrides applied.
-    pub(super) fn options(&self) -> Result<Vec<ImageOption>, Errno> {
-        let mut room: c_int = 256;
-        loop {
-            let empty = b::rbd_config_option_t { name: ptr::null_mut(), value: ptr::null_mut(), source: 0 };
-            let mut list = vec![empty; usize::try_from(room).unwrap_or(0)];
-            let mut count = room;
-            // SAFETY: `list` has `count` elements; the function fills at most that many and stores how
-            // many it filled, or ERANGE and how many it needs.
-            match check(unsafe { b::rbd_config_image_list(self.handle, list.as_mut_ptr(), &raw mut count) }) {
-                Err(Errno(libc::ERANGE)) if count > room => room = count,
-                Err(errno) => return Err(errno),
-                Ok(_) => {
-                    let filled = usize::try_from(count).unwrap_or(0).min(list.len());
-                    let options = list[..filled].iter().map(image_option).collect();
-                    // SAFETY: frees the strings of the `count` elements it filled; `options` has copies.
-                    unsafe { b::rbd_config_image_list_cleanup(list.as_mut_ptr(), count) };
-                    return Ok(options);
-                }
-            }
-        }
-    }
-
-    /// Addresses of the clients that hold the managed lock; none if it is free.
-    pub(super) fn lock_owners(&self) -> Result<Vec<String>, Errno> {
-        let mut mode = b::RBD_LOCK_MODE_EXCLUSIVE;
-        let mut owners = [ptr::null_mut::<c_char>(); 8];
-        let mut count = owners.len();
-        // SAFETY: `owners` has `count` elements; the function fills at most that many with strings that
-        // it allocates, and stores how many.
-        let ret = check(unsafe {
-            b::rbd_lock_get_owners(self.handle, &raw mut mode, owners.as_mut_ptr(), &raw mut count)
-        });
-        match ret {
-            Err(Errno(libc::ENOENT)) => return Ok(Vec::new()),
-            Err(errno) => return Err(errno),
-            Ok(_) => {}
-        }
-        let count = count.min(owners.len());
-        let names = owners[..count].iter().filter_map(|owner| text(*owner)).collect();
-        // SAFETY: frees the `count` strings that the call above allocated; `names` has copies.
-        unsafe { b::rbd_lock_get_owners_cleanup(owners.as_mut_ptr(), count) };
-        Ok(names)
-    }
-
-    /// Breaks the exclusive lock if `owner` holds it.
-    pub(super) fn break_lock(&self, owner: &CStr) -> Result<(), Errno> {
-        // SAFETY: the image is open until drop; the string is NUL-terminated and only read.
-        check(unsafe { b::rbd_lock_break(self.handle, b::RBD_LOCK_MODE_EXCLUSIVE, owner.as_ptr()) }).map(drop)
-    }
-}
-
-/// Copies a string that a librbd list function stored.
-fn text(string: *const c_char) -> Option<String> {
-    // SAFETY: only called on what such a function just stored, before its cleanup function: null or a
-    // NUL-terminated string.
-    (!string.is_null()).then(|| unsafe { CStr::from_ptr(string) }.to_string_lossy().into_owned())
-}
-
-fn image_option(raw: &b::rbd_config_option_t) -> ImageOption {
-    ImageOption {
-        name: text(raw.name).unwrap_or_default(),
-        value: text(raw.value).unwrap_or_default(),
-        source: match raw.source {
-            b::RBD_CONFIG_SOURCE_IMAGE => OptionSource::Image,
-            b::RBD_CONFIG_SOURCE_POOL => OptionSource::Pool,
-            _ => OptionSource::Client,
-        },
-    }
-}
-
-impl Drop for RawImage {
-    fn drop(&mut self) {
-        // SAFETY: the handle is not used again, and no I/O is out: `Image` forgets this value otherwise.
-        if let Err(errno) = check(unsafe { b::rbd_close(self.handle) }) {
-            tracing::warn!("closing an image: {errno}");
-        }
     }
 }
 

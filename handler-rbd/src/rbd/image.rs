@@ -2,9 +2,11 @@
 
 use super::aio::Flights;
 use super::cluster::{Cluster, endpoints};
+use super::errands::{self, Errands};
 use super::error::{OpenError, backend_error};
 use super::ffi::{Errno, ImageOption, IoCtx, OptionSource, RawImage, c_string};
-use crate::block::{Backend, BackendError, Limits, Request};
+use super::media;
+use crate::block::{Backend, BackendError, Limits, Op, Request};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,9 +23,11 @@ const DISCARD_GRANULARITY: u64 = 64 << 10;
 /// Opening and closing block and belong on a control thread. Closing with requests out would hand librbd's
 /// memory and ours to two owners, so then nothing is closed, and the client stays connected.
 pub struct Image {
-    /// The only reference, except when the image must stay open for ever.
+    /// Besides [`Errands`], which ends first, the only reference, except when the image must stay open for
+    /// ever.
     raw: Arc<RawImage>,
     flights: Flights,
+    errands: Errands,
     cluster: Arc<Cluster>,
     pool: String,
     name: String,
@@ -31,8 +35,9 @@ pub struct Image {
     /// Whether it has the exclusive-lock feature.
     has_lock: bool,
     size: AtomicU64,
-    object_size: u64,
+    layout: Layout,
     discard_granularity: u64,
+    solid_state: bool,
 }
 
 impl Image {
@@ -54,6 +59,8 @@ impl Image {
         let options = raw.options().map_err(|errno| failed("reading the options").because(errno))?;
         refuse_unsafe(&options, cluster.zero_copy_writes, pool, image)?;
         let (size, object_size) = raw.stat().map_err(|errno| failed("reading the size").because(errno))?;
+        let striping = raw.striping().map_err(|errno| failed("reading the striping").because(errno))?;
+        let layout = Layout::new(object_size, striping);
         let id = raw.id().map_err(|errno| failed("reading the id").because(errno))?;
         let has_lock = raw.has_exclusive_lock_feature();
         let has_lock = has_lock.map_err(|errno| failed("reading the features").because(errno))?;
@@ -63,17 +70,19 @@ impl Image {
                  run 'rbd feature enable {pool}/{image} exclusive-lock'"
             );
         }
-        let discard_granularity = discard_granularity(&options, object_size);
+        let raw = Arc::new(raw);
         Ok(Self {
-            raw: Arc::new(raw),
             flights: Flights::new(),
+            errands: Errands::new(&raw, &id),
             pool: pool.into(),
             name: image.into(),
             id,
             has_lock,
             size: AtomicU64::new(size),
-            object_size,
-            discard_granularity,
+            discard_granularity: discard_granularity(&options, layout),
+            layout,
+            solid_state: media::is_solid_state(&cluster, &raw),
+            raw,
             cluster,
         })
     }
@@ -116,23 +125,31 @@ impl Backend for Image {
         Ok(size)
     }
 
+    fn note(&self) -> Result<Vec<u8>, BackendError> {
+        errands::note(&self.raw, &self.id)
+    }
+
     fn submit(&self, request: Box<Request>) {
-        self.flights.start(&self.raw, request);
+        match request.op {
+            Op::Extents(_) | Op::SetNote => self.errands.take(request),
+            _ => self.flights.start(&self.raw, request),
+        }
     }
 
     fn limits(&self) -> Limits {
         Limits {
             size: self.size.load(Ordering::Relaxed),
-            object_size: self.object_size,
+            object_size: self.layout.contiguous,
             compare_and_write: COMPARE_AND_WRITE,
             discard_granularity: self.discard_granularity,
-            solid_state: false,
+            solid_state: self.solid_state,
         }
     }
 }
 
 impl Drop for Image {
     fn drop(&mut self) {
+        self.errands.close();
         let out = self.flights.out();
         if out > 0 {
             tracing::error!(
@@ -207,10 +224,33 @@ fn refuse_unsafe(
     Ok(())
 }
 
-/// librbd discards nothing smaller than this, and nothing is larger than an object.
-fn discard_granularity(options: &[ImageOption], object_size: u64) -> u64 {
+/// How the bytes of the image lie in objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Layout {
+    object_size: u64,
+    /// Longest range that is in one object and begins at a multiple of its length: what one RADOS operation
+    /// covers.
+    contiguous: u64,
+    /// Objects that consecutive ranges of this length are spread over.
+    stripe_count: u64,
+}
+
+impl Layout {
+    /// With a stripe over one object, its units lie behind each other.
+    fn new(object_size: u64, (stripe_unit, stripe_count): (u64, u64)) -> Self {
+        let striped = stripe_count > 1 && (1..object_size).contains(&stripe_unit);
+        let (contiguous, stripe_count) = if striped { (stripe_unit, stripe_count) } else { (object_size, 1) };
+        Self { object_size, contiguous, stripe_count }
+    }
+}
+
+/// librbd discards nothing in an object that is smaller than its granularity, and nothing is larger than an
+/// object. In the image, what is longer than a stripe unit comes with the stripe's other units in between.
+fn discard_granularity(options: &[ImageOption], layout: Layout) -> u64 {
     let configured = value_of(options, "rbd_discard_granularity_bytes").and_then(|o| o.value.parse().ok());
-    configured.filter(|bytes| *bytes > 0).unwrap_or(DISCARD_GRANULARITY).min(object_size)
+    let in_object =
+        configured.filter(|bytes| *bytes > 0).unwrap_or(DISCARD_GRANULARITY).min(layout.object_size);
+    if in_object > layout.contiguous { in_object.saturating_mul(layout.stripe_count) } else { in_object }
 }
 
 #[cfg(test)]
@@ -245,9 +285,24 @@ mod tests {
     #[test]
     fn discard_granularity_is_the_effective_one() {
         let set = |value| [option("rbd_discard_granularity_bytes", value, OptionSource::Pool)];
-        assert_eq!(discard_granularity(&set("131072"), 4 << 20), 131_072);
-        assert_eq!(discard_granularity(&set("33554432"), 4 << 20), 4 << 20);
-        assert_eq!(discard_granularity(&set("0"), 4 << 20), 65536);
-        assert_eq!(discard_granularity(&[], 4 << 20), 65536);
+        let plain = Layout::new(4 << 20, (4 << 20, 1));
+        assert_eq!(discard_granularity(&set("131072"), plain), 131_072);
+        assert_eq!(discard_granularity(&set("33554432"), plain), 4 << 20);
+        assert_eq!(discard_granularity(&set("0"), plain), 65536);
+        assert_eq!(discard_granularity(&[], plain), 65536);
+        let striped = |unit| Layout::new(4 << 20, (unit, 8));
+        assert_eq!(discard_granularity(&[], striped(65536)), 65536);
+        assert_eq!(discard_granularity(&[], striped(16384)), 8 * 65536);
+        assert_eq!(discard_granularity(&set("33554432"), striped(65536)), 32 << 20);
+    }
+
+    #[test]
+    fn what_is_contiguous_is_a_stripe_unit_or_an_object() {
+        let contiguous = |striping| Layout::new(4 << 20, striping).contiguous;
+        assert_eq!(contiguous((4 << 20, 1)), 4 << 20);
+        assert_eq!(contiguous((65536, 16)), 65536);
+        assert_eq!(contiguous((65536, 1)), 4 << 20, "units behind each other");
+        assert_eq!(contiguous((4 << 20, 16)), 4 << 20);
+        assert_eq!(contiguous((0, 0)), 4 << 20, "not told");
     }
 }

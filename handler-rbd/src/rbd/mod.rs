@@ -5,6 +5,8 @@
 //!   image    Image: open, verify, close; Backend::submit
 //!   call     which librbd call an operation is, and with which memory           (safe, pure)
 //!   aio      starts the call; librbd's callback gives the request back          (unsafe)
+//!   errands  what librbd only has blocking calls for, on a thread: extents, the note
+//!   media    whether the data lies on solid-state devices
 //!   cluster  Cluster: one RADOS client: configuration, fencing, service map
 //!   ffi      owners of the C handles and thin calls on them                     (unsafe)
 //! ```
@@ -12,7 +14,7 @@
 //! # Contracts
 //! * Handles are closed in the order image, I/O context, client: each owner holds the next one.
 //! * An image is closed only when no request is out; otherwise it is leaked, because librbd may still
-//!   touch the requests' memory.
+//!   touch the requests' memory. Errands are waited for.
 //! * A cache that would acknowledge writes before they are durable is refused at open, and so are writes
 //!   from lent memory, whose completion librbd can lose.
 //! * Opening takes no lock: librbd takes the exclusive lock with the first write.
@@ -24,9 +26,11 @@ mod aio;
 mod bindings;
 pub mod call;
 mod cluster;
+mod errands;
 mod error;
 mod ffi;
 mod image;
+mod media;
 
 pub use cluster::{Cluster, ClusterConfig, CommandError, ServiceStatus};
 pub use error::{ConnectError, OpenError};

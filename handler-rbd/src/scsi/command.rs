@@ -4,9 +4,12 @@
 //! what a CDB can tell alone; what depends on the disk (capacity, block size, data buffer) is left to `lun`.
 
 use super::cdb::{CDB_MAX, Cdb};
+use super::extended_copy::CopyResults;
+use super::format::FormatHeader;
 use super::opcode::lookup;
+use super::sanitize::{Sanitize, Service};
 use super::sense::Sense;
-use super::{Blocks, Extent};
+use super::{Blocks, Extent, Lba};
 
 /// A decoded command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,12 +61,23 @@ pub enum Command {
         /// ALLOCATION LENGTH.
         allocation: u32,
     },
+    /// GET LBA STATUS(16).
+    GetLbaStatus {
+        /// STARTING LOGICAL BLOCK ADDRESS.
+        lba: Lba,
+        /// ALLOCATION LENGTH.
+        allocation: u32,
+    },
     /// READ(6), (10), (12), (16).
     Read(Extent),
     /// WRITE(6), (10), (12), (16).
     Write(Extent),
     /// COMPARE AND WRITE.
     CompareAndWrite(Extent),
+    /// WRITE ATOMIC(16), without ATOMIC BOUNDARY.
+    WriteAtomic(Extent),
+    /// ORWRITE(16).
+    OrWrite(Extent),
     /// VERIFY(10), (12), (16).
     Verify {
         /// What to read.
@@ -98,6 +112,25 @@ pub enum Command {
         /// PARAMETER LIST LENGTH.
         list: u16,
     },
+    /// EXTENDED COPY(LID1).
+    ExtendedCopy {
+        /// PARAMETER LIST LENGTH.
+        list: u32,
+    },
+    /// RECEIVE COPY RESULTS.
+    ReceiveCopyResults {
+        /// Which of them.
+        ask: CopyResults,
+        /// ALLOCATION LENGTH.
+        allocation: u32,
+    },
+    /// FORMAT UNIT.
+    FormatUnit {
+        /// FMTDATA and LONGLIST: the parameter list's header, if there is a list.
+        list: Option<FormatHeader>,
+    },
+    /// SANITIZE.
+    Sanitize(Sanitize),
     /// READ DEFECT DATA(10) and (12).
     ReadDefectData {
         /// The 12-byte command, whose reply has the longer header.
@@ -205,6 +238,16 @@ pub enum DataPhase {
     },
 }
 
+impl DataPhase {
+    /// Whether data come from the initiator.
+    pub fn is_out(self) -> bool {
+        match self {
+            Self::BlocksOut(_) | Self::ParameterList { .. } => true,
+            Self::None | Self::In { .. } | Self::BlocksIn(_) => false,
+        }
+    }
+}
+
 /// Reads a CDB. What follows its length, which the opcode's group gives, is ignored.
 pub fn decode(cdb: &[u8]) -> Result<Command, Sense> {
     let Some(bytes) = cdb.first_chunk() else { return decode_short(cdb) };
@@ -245,12 +288,16 @@ impl Command {
             Self::LogSense { allocation, .. } => DataPhase::In { allocation: allocation.into() },
             Self::ReadCapacity10 => DataPhase::In { allocation: 8 },
             Self::ReadCapacity16 { allocation }
+            | Self::ReceiveCopyResults { allocation, .. }
+            | Self::GetLbaStatus { allocation, .. }
             | Self::ReadDefectData { allocation, .. }
             | Self::ReportSupportedOperationCodes { allocation, .. }
             | Self::ReportSupportedTaskManagementFunctions { allocation, .. }
             | Self::ReportTargetPortGroups { allocation, .. } => DataPhase::In { allocation },
             Self::Read(extent) => DataPhase::BlocksIn(extent.blocks),
-            Self::Write(extent) => DataPhase::BlocksOut(extent.blocks),
+            Self::Write(extent) | Self::WriteAtomic(extent) | Self::OrWrite(extent) => {
+                DataPhase::BlocksOut(extent.blocks)
+            }
             // What to compare with, then what to write.
             Self::CompareAndWrite(extent) => DataPhase::BlocksOut(Blocks(extent.blocks.0.saturating_mul(2))),
             Self::WriteAndVerify { extent, .. } | Self::Verify { extent, check: ByteCheck::Blocks } => {
@@ -263,9 +310,17 @@ impl Command {
             Self::Verify { extent, check: ByteCheck::OneBlock } => {
                 DataPhase::BlocksOut(extent.blocks.min(Blocks(1)))
             }
+            Self::ExtendedCopy { list } => DataPhase::ParameterList { len: list },
             Self::Unmap { list } | Self::ModeSelect { list, .. } => {
                 DataPhase::ParameterList { len: list.into() }
             }
+            // The CDB does not say how long the list is; it is at least its header.
+            Self::FormatUnit { list: Some(header) } => DataPhase::ParameterList { len: header.bytes() },
+            Self::FormatUnit { list: None } => DataPhase::None,
+            Self::Sanitize(Sanitize { service: Service::Overwrite { list }, .. }) => {
+                DataPhase::ParameterList { len: list.into() }
+            }
+            Self::Sanitize(_) => DataPhase::None,
         }
     }
 }

@@ -12,21 +12,29 @@ const REVISION: &[u8; 4] = b"0002";
 
 /// Appends the standard data. With `alua`, the unit says that it has implicit asymmetric access.
 pub fn standard(alua: bool, out: &mut Vec<u8>) {
-    // TPGS. tcmu-runner sets 3PC (08h) beside it because it has EXTENDED COPY; here it stays 0 until that
-    // command exists, or initiators would try third-party copies.
-    let byte_5 = if alua { 0x10 } else { 0x00 };
+    // 3PC, and TPGS.
+    let byte_5 = if alua { 0x18 } else { 0x08 };
     out.extend_from_slice(&[
         0x00, // connected; a direct access block device
         0x00, // not removable
         0x05, // SPC-3
         0x02, // response data format; no HISUP, no NormACA
-        0x1f, // 31 more bytes
+        0x45, // 69 more bytes
         byte_5, 0x00, 0x02, // CMDQUE
     ]);
     out.extend_from_slice(VENDOR);
     out.extend_from_slice(PRODUCT);
     out.extend_from_slice(REVISION);
+    out.extend_from_slice(&[0; 22]);
+    for version in VERSIONS {
+        out.extend_from_slice(&version.to_be_bytes());
+    }
+    out.extend_from_slice(&[0; 16 - 2 * VERSIONS.len()]);
 }
+
+/// VERSION DESCRIPTORs: SAM-4, SPC-3 and SBC-3, no version claimed. tcmu-runner had none, but its Block Limits page,
+/// like this one, is as long as SBC-3 makes it.
+const VERSIONS: [u16; 3] = [0x0080, 0x0300, 0x04c0];
 
 #[cfg(test)]
 mod tests {
@@ -36,11 +44,12 @@ mod tests {
     fn standard_data_names_the_device_as_tcmu_runner_did() {
         let mut out = Vec::new();
         standard(true, &mut out);
-        assert_eq!(out[..8], [0, 0, 5, 2, 0x1f, 0x10, 0, 2]);
-        assert_eq!(&out[8..], b"LIO-ORG TCMU device     0002");
-        assert_eq!(out.len(), 36);
+        assert_eq!(out[..8], [0, 0, 5, 2, 0x45, 0x18, 0, 2]);
+        assert_eq!(&out[8..36], b"LIO-ORG TCMU device     0002");
+        assert_eq!(out[36..58], [0; 22]);
+        assert_eq!(out[58..], [0x00, 0x80, 0x03, 0x00, 0x04, 0xc0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         out.clear();
         standard(false, &mut out);
-        assert_eq!(out[5], 0);
+        assert_eq!(out[5], 0x08);
     }
 }

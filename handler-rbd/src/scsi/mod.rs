@@ -4,17 +4,22 @@
 //! SPC-4 and SBC-3. Clauses are cited by title: numbers change from revision to revision.
 
 pub mod alua;
+mod bytes;
 pub mod capacity;
 mod cdb;
 pub mod command;
 pub mod defects;
+pub mod extended_copy;
+pub mod format;
 pub mod identity;
 pub mod inquiry;
+pub mod lba_status;
 pub mod log_pages;
 pub mod mode;
 pub mod mode_select;
 pub mod opcode;
 mod parse;
+pub mod sanitize;
 pub mod sense;
 pub mod supported;
 pub mod task_management;

@@ -5,18 +5,33 @@
 //! it is an error, never ignored. RDPROTECT, WRPROTECT, ANCHOR, PBDATA, LBDATA, PMI, RELADR, NACA and LINK are
 //! refused by that alone. Named, though nothing depends on them: DPO is a hint; FUA, FUA_NV and SYNC_NV ask
 //! for what every write gives here; IMMED allows an early answer, and a late one keeps more than its promise;
-//! GROUP NUMBER has no effect without groups to count in.
+//! GROUP NUMBER has no effect without groups to count in;
+//! CMPLST is about a list of defects that is empty; AUSE is ignored by EXIT FAILURE MODE.
 
 use super::cdb::{CDB_MAX, Cdb};
 use super::command::Command;
 use super::parse;
 use super::sense::Sense;
 
-/// A command this logical unit knows.
+/// What a logical unit must have for a command to be one of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing but blocks.
+    Nothing,
+    /// Storage that compares and writes a logical block in one operation.
+    CompareAndWrite,
+    /// Storage that writes aligned logical blocks in one operation.
+    AtomicWrite,
+    /// A target port, which is in a group.
+    Port,
+}
+
+/// A command that a logical unit can have.
 pub struct Row {
     name: &'static str,
     service_action: Option<u8>,
     usage: &'static [u8],
+    need: Need,
     /// One bits: the CDB's bytes.
     whole: u128,
     /// One bits: those of the CDB that must be zero.
@@ -55,7 +70,12 @@ impl Row {
         // A CDB that found the row has the row's opcode and service action, which the usage data name.
         refused[0] = 0;
         let (whole, refused) = (u128::from_be_bytes(whole), u128::from_be_bytes(refused));
-        Self { name, service_action, usage, whole, refused, parse }
+        Self { name, service_action, usage, need: Need::Nothing, whole, refused, parse }
+    }
+
+    /// A command that only some logical units have.
+    const fn needing(self, need: Need) -> Self {
+        Self { need, ..self }
     }
 
     /// The command's name in the standard.
@@ -71,6 +91,11 @@ impl Row {
     /// SERVICE ACTION, if the opcode has them.
     pub const fn service_action(&self) -> Option<u8> {
         self.service_action
+    }
+
+    /// What it takes.
+    pub const fn need(&self) -> Need {
+        self.need
     }
 
     /// CDB usage data; as long as the CDB.
@@ -110,6 +135,7 @@ const SERVICE_ACTION: u8 = 0x1f;
 pub const TABLE: &[Row] = &[
     Row::new("TEST UNIT READY", &[0x00, 0, 0, 0, 0, 0], parse::test_unit_ready),
     Row::new("REQUEST SENSE", &[0x03, 0x01, 0, 0, 0xff, 0], parse::request_sense),
+    Row::new("FORMAT UNIT", &[0x04, 0x38, 0, 0, 0, 0], parse::format_unit),
     Row::new("READ(6)", &[0x08, 0x1f, 0xff, 0xff, 0xff, 0], parse::read_6),
     Row::new("WRITE(6)", &[0x0a, 0x1f, 0xff, 0xff, 0xff, 0], parse::write_6),
     Row::new("INQUIRY", &[0x12, 0x01, 0xff, 0xff, 0xff, 0], parse::inquiry),
@@ -127,19 +153,29 @@ pub const TABLE: &[Row] = &[
     Row::new("READ DEFECT DATA(10)", &[0x37, 0, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0], parse::read_defect_data_10),
     Row::new("WRITE SAME(10)", &[0x41, 0x08, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0], parse::write_same_10),
     Row::new("UNMAP", &[0x42, 0, 0, 0, 0, 0, 0x1f, 0xff, 0xff, 0], parse::unmap),
+    Row::service("SANITIZE, OVERWRITE", &[0x48, 0xa1, 0, 0, 0, 0, 0, 0xff, 0xff, 0], parse::sanitize_overwrite),
+    Row::service("SANITIZE, BLOCK ERASE", &[0x48, 0xa2, 0, 0, 0, 0, 0, 0, 0, 0], parse::sanitize_block_erase),
+    Row::service("SANITIZE, EXIT FAILURE MODE", &[0x48, 0xbf, 0, 0, 0, 0, 0, 0, 0, 0], parse::sanitize_exit_failure_mode),
     Row::new("LOG SENSE", &[0x4d, 0, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0xff, 0], parse::log_sense),
     Row::new("MODE SELECT(10)", &[0x55, 0x10, 0, 0, 0, 0, 0, 0xff, 0xff, 0], parse::mode_select_10),
     Row::new("MODE SENSE(10)", &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0], parse::mode_sense_10),
+    Row::service("EXTENDED COPY(LID1)", &[0x83, 0x00, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], parse::extended_copy),
+    Row::service("RECEIVE COPY STATUS(LID1)", &[0x84, 0x00, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], parse::receive_copy_status),
+    Row::service("RECEIVE COPY OPERATING PARAMETERS", &[0x84, 0x03, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], parse::receive_copy_operating_parameters),
+    Row::service("RECEIVE COPY FAILURE DETAILS(LID1)", &[0x84, 0x04, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], parse::receive_copy_failure_details),
     Row::new("READ(16)", &[0x88, 0x1a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0], parse::read_16),
-    Row::new("COMPARE AND WRITE", &[0x89, 0x1a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0xff, 0x1f, 0], parse::compare_and_write),
+    Row::new("COMPARE AND WRITE", &[0x89, 0x1a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0xff, 0x1f, 0], parse::compare_and_write).needing(Need::CompareAndWrite),
     Row::new("WRITE(16)", &[0x8a, 0x1a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0], parse::write_16),
+    Row::new("ORWRITE(16)", &[0x8b, 0x1a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0], parse::orwrite_16).needing(Need::CompareAndWrite),
     Row::new("WRITE AND VERIFY(16)", &[0x8e, 0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0], parse::write_and_verify_16),
     Row::new("VERIFY(16)", &[0x8f, 0x16, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0], parse::verify_16),
     Row::new("PRE-FETCH(16)", &[0x90, 0x02, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0], parse::pre_fetch_16),
     Row::new("SYNCHRONIZE CACHE(16)", &[0x91, 0x06, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0], parse::synchronize_cache_16),
     Row::new("WRITE SAME(16)", &[0x93, 0x09, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0], parse::write_same_16),
+    Row::new("WRITE ATOMIC(16)", &[0x9c, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0], parse::write_atomic_16).needing(Need::AtomicWrite),
     Row::service("READ CAPACITY(16)", &[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], parse::read_capacity_16),
-    Row::service("REPORT TARGET PORT GROUPS", &[0xa3, 0x2a, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], parse::report_target_port_groups),
+    Row::service("GET LBA STATUS(16)", &[0x9e, 0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0], parse::get_lba_status_16),
+    Row::service("REPORT TARGET PORT GROUPS", &[0xa3, 0x2a, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], parse::report_target_port_groups).needing(Need::Port),
     Row::service("REPORT SUPPORTED OPERATION CODES", &[0xa3, 0x0c, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0], parse::report_supported_operation_codes),
     Row::service("REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", &[0xa3, 0x0d, 0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], parse::report_supported_task_management_functions),
     Row::new("READ(12)", &[0xa8, 0x1a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0], parse::read_12),
@@ -258,6 +294,7 @@ mod tests {
         let expected: &[(u8, Option<u8>, usize)] = &[
             (0x00, None, 6),        // TEST UNIT READY
             (0x03, None, 6),        // REQUEST SENSE
+            (0x04, None, 6),        // FORMAT UNIT
             (0x08, None, 6),        // READ(6)
             (0x0a, None, 6),        // WRITE(6)
             (0x12, None, 6),        // INQUIRY
@@ -275,18 +312,28 @@ mod tests {
             (0x37, None, 10),       // READ DEFECT DATA(10)
             (0x41, None, 10),       // WRITE SAME(10)
             (0x42, None, 10),       // UNMAP
+            (0x48, Some(0x01), 10), // SANITIZE, OVERWRITE
+            (0x48, Some(0x02), 10), // SANITIZE, BLOCK ERASE
+            (0x48, Some(0x1f), 10), // SANITIZE, EXIT FAILURE MODE
             (0x4d, None, 10),       // LOG SENSE
             (0x55, None, 10),       // MODE SELECT(10)
             (0x5a, None, 10),       // MODE SENSE(10)
+            (0x83, Some(0x00), 16), // EXTENDED COPY(LID1)
+            (0x84, Some(0x00), 16), // RECEIVE COPY STATUS(LID1)
+            (0x84, Some(0x03), 16), // RECEIVE COPY OPERATING PARAMETERS
+            (0x84, Some(0x04), 16), // RECEIVE COPY FAILURE DETAILS(LID1)
             (0x88, None, 16),       // READ(16)
             (0x89, None, 16),       // COMPARE AND WRITE
             (0x8a, None, 16),       // WRITE(16)
+            (0x8b, None, 16),       // ORWRITE(16)
             (0x8e, None, 16),       // WRITE AND VERIFY(16)
             (0x8f, None, 16),       // VERIFY(16)
             (0x90, None, 16),       // PRE-FETCH(16)
             (0x91, None, 16),       // SYNCHRONIZE CACHE(16)
             (0x93, None, 16),       // WRITE SAME(16)
+            (0x9c, None, 16),       // WRITE ATOMIC(16)
             (0x9e, Some(0x10), 16), // READ CAPACITY(16)
+            (0x9e, Some(0x12), 16), // GET LBA STATUS(16)
             (0xa3, Some(0x0a), 12), // REPORT TARGET PORT GROUPS
             (0xa3, Some(0x0c), 12), // REPORT SUPPORTED OPERATION CODES
             (0xa3, Some(0x0d), 12), // REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS

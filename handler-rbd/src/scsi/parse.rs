@@ -4,6 +4,9 @@
 
 use super::cdb::Cdb;
 use super::command::{ByteCheck, Command, ModeSense, PageControl, Selection};
+use super::extended_copy::CopyResults;
+use super::format::FormatHeader;
+use super::sanitize::{Sanitize, Service};
 use super::sense::Sense;
 use super::{Blocks, Extent, Lba};
 
@@ -131,12 +134,38 @@ pub(super) fn report_supported_task_management_functions(cdb: Cdb) -> Parsed {
     Ok(Command::ReportSupportedTaskManagementFunctions { extended, allocation })
 }
 
+pub(super) fn extended_copy(cdb: Cdb) -> Parsed {
+    Ok(Command::ExtendedCopy { list: cdb.u32::<10>() })
+}
+
+pub(super) fn receive_copy_status(cdb: Cdb) -> Parsed {
+    Ok(receive_copy_results(cdb, CopyResults::Status(cdb.byte::<2>())))
+}
+
+/// The parameters are no copy's: LIST IDENTIFIER makes no difference.
+pub(super) fn receive_copy_operating_parameters(cdb: Cdb) -> Parsed {
+    Ok(receive_copy_results(cdb, CopyResults::OperatingParameters))
+}
+
+pub(super) fn receive_copy_failure_details(cdb: Cdb) -> Parsed {
+    Ok(receive_copy_results(cdb, CopyResults::FailedSegmentDetails(cdb.byte::<2>())))
+}
+
+fn receive_copy_results(cdb: Cdb, ask: CopyResults) -> Command {
+    Command::ReceiveCopyResults { ask, allocation: cdb.u32::<10>() }
+}
+
 pub(super) fn read_capacity_10(_: Cdb) -> Parsed {
     Ok(Command::ReadCapacity10)
 }
 
 pub(super) fn read_capacity_16(cdb: Cdb) -> Parsed {
     Ok(Command::ReadCapacity16 { allocation: cdb.u32::<10>() })
+}
+
+/// REPORT TYPE, which SBC-4 put into byte 14, can only be 0, all blocks: the usage data see to that.
+pub(super) fn get_lba_status_16(cdb: Cdb) -> Parsed {
+    Ok(Command::GetLbaStatus { lba: Lba(cdb.u64::<2>()), allocation: cdb.u32::<10>() })
 }
 
 pub(super) fn read_6(cdb: Cdb) -> Parsed {
@@ -173,6 +202,19 @@ pub(super) fn write_16(cdb: Cdb) -> Parsed {
 
 pub(super) fn compare_and_write(cdb: Cdb) -> Parsed {
     Ok(Command::CompareAndWrite(Extent { lba: Lba(cdb.u64::<2>()), blocks: Blocks(cdb.byte::<13>().into()) }))
+}
+
+/// ATOMIC BOUNDARY can only be 0: the Block Limits page names none.
+pub(super) fn write_atomic_16(cdb: Cdb) -> Parsed {
+    if cdb.u16::<10>() != 0 {
+        return Err(Sense::invalid_cdb_field(10, Some(7)));
+    }
+    let blocks = Blocks(cdb.u16::<12>().into());
+    Ok(Command::WriteAtomic(Extent { lba: Lba(cdb.u64::<2>()), blocks }))
+}
+
+pub(super) fn orwrite_16(cdb: Cdb) -> Parsed {
+    Ok(Command::OrWrite(extent_16(cdb)))
 }
 
 pub(super) fn synchronize_cache_10(cdb: Cdb) -> Parsed {
@@ -230,6 +272,34 @@ pub(super) fn write_same_16(cdb: Cdb) -> Parsed {
 
 pub(super) fn unmap(cdb: Cdb) -> Parsed {
     Ok(Command::Unmap { list: cdb.u16::<7>() })
+}
+
+pub(super) fn format_unit(cdb: Cdb) -> Parsed {
+    // SBC-3, "FORMAT UNIT command": without FMTDATA there is no list for LONGLIST and CMPLST to be about.
+    match cdb.byte::<1>() & 0x38 {
+        0x00 => Ok(Command::FormatUnit { list: None }),
+        0x10 | 0x18 => Ok(Command::FormatUnit { list: Some(FormatHeader::Short) }),
+        0x30 | 0x38 => Ok(Command::FormatUnit { list: Some(FormatHeader::Long) }),
+        0x08 => Err(Sense::invalid_cdb_field(1, Some(3))),
+        _ => Err(Sense::invalid_cdb_field(1, Some(5))),
+    }
+}
+
+pub(super) fn sanitize_overwrite(cdb: Cdb) -> Parsed {
+    Ok(sanitize(cdb, Service::Overwrite { list: cdb.u16::<7>() }))
+}
+
+pub(super) fn sanitize_block_erase(cdb: Cdb) -> Parsed {
+    Ok(sanitize(cdb, Service::BlockErase))
+}
+
+pub(super) fn sanitize_exit_failure_mode(cdb: Cdb) -> Parsed {
+    Ok(sanitize(cdb, Service::ExitFailureMode))
+}
+
+fn sanitize(cdb: Cdb, service: Service) -> Command {
+    let (immediate, unrestricted) = (cdb.byte::<1>() & 0x80 != 0, cdb.byte::<1>() & 0x20 != 0);
+    Command::Sanitize(Sanitize { service, immediate, unrestricted })
 }
 
 pub(super) fn report_target_port_groups(cdb: Cdb) -> Parsed {

@@ -3,6 +3,8 @@
 //! Always fixed format, current: the Control mode page says D_SENSE = 0. The buffer is built in full, zero
 //! padded, because the kernel copies all of it to the initiator whatever its length byte says.
 
+use super::Lba;
+
 /// Length of the kernel's sense buffer (TCMU_SENSE_BUFFERSIZE).
 pub const LEN: usize = 96;
 
@@ -24,6 +26,10 @@ pub enum Key {
     UnitAttention = 0x6,
     /// The medium may not be written.
     DataProtect = 0x7,
+    /// The command was given up.
+    AbortedCommand = 0xb,
+    /// A copy ended early.
+    CopyAborted = 0xa,
     /// The data compared differs.
     Miscompare = 0xe,
 }
@@ -38,12 +44,16 @@ enum Detail {
     None,
     /// INFORMATION, with VALID = 1.
     Information(u32),
+    /// COMMAND-SPECIFIC INFORMATION: the number of a copy's segment.
+    Segment(u16),
     /// FIELD POINTER: in the CDB or the parameter list, a byte and perhaps a bit.
     Field {
         in_cdb: bool,
         byte: u16,
         bit: Option<u8>,
     },
+    /// PROGRESS INDICATION: so many parts of 65536 are done.
+    Progress(u16),
 }
 
 /// A sense key, a code and a detail. Small enough to be returned in registers.
@@ -77,10 +87,19 @@ impl Sense {
     pub const NO_SAVED_PARAMETERS: Self = Self::new(Key::IllegalRequest, Code(0x39, 0x00));
     /// CAPACITY DATA HAS CHANGED.
     pub const CAPACITY_CHANGED: Self = Self::new(Key::UnitAttention, Code(0x2a, 0x09));
+    /// Given up at the initiator's own wish; nothing more to say.
+    pub const ABORTED: Self = Self::new(Key::AbortedCommand, Code(0x00, 0x00));
     /// WRITE PROTECTED.
     pub const WRITE_PROTECTED: Self = Self::new(Key::DataProtect, Code(0x27, 0x00));
     /// SPACE ALLOCATION FAILED WRITE PROTECT.
     pub const SPACE_ALLOCATION_FAILED: Self = Self::new(Key::DataProtect, Code(0x27, 0x07));
+
+    /// MEDIUM FORMAT CORRUPTED.
+    pub const FORMAT_CORRUPTED: Self = Self::new(Key::MediumError, Code(0x31, 0x00));
+    /// FORMAT COMMAND FAILED.
+    pub const FORMAT_FAILED: Self = Self::new(Key::MediumError, Code(0x31, 0x01));
+    /// SANITIZE COMMAND FAILED.
+    pub const SANITIZE_FAILED: Self = Self::new(Key::MediumError, Code(0x31, 0x03));
 
     /// Sense without further detail.
     pub const fn new(key: Key, code: Code) -> Self {
@@ -99,12 +118,37 @@ impl Sense {
         Self { key: Key::IllegalRequest, code: Code(0x26, 0x00), detail }
     }
 
+    /// LOGICAL UNIT NOT READY, FORMAT IN PROGRESS, and how far it is.
+    pub const fn format_in_progress(progress: u16) -> Self {
+        Self { key: Key::NotReady, code: Code(0x04, 0x04), detail: Detail::Progress(progress) }
+    }
+
+    /// LOGICAL UNIT NOT READY, SANITIZE IN PROGRESS, and how far it is.
+    pub const fn sanitize_in_progress(progress: u16) -> Self {
+        Self { key: Key::NotReady, code: Code(0x04, 0x1b), detail: Detail::Progress(progress) }
+    }
+
     /// MISCOMPARE DURING VERIFY OPERATION, and where. INFORMATION is a byte of the compared data for COMPARE AND
     /// WRITE (SBC-3, "COMPARE AND WRITE command"), otherwise an LBA (SBC-3, "Error reporting").
     pub fn miscompare(information: u64) -> Self {
         // INFORMATION has four bytes here; what does not fit leaves VALID at 0.
         let detail = u32::try_from(information).map_or(Detail::None, Detail::Information);
         Self { key: Key::Miscompare, code: Code(0x1d, 0x00), detail }
+    }
+
+    /// COPY ABORTED while this segment was being copied (SPC-4, "Errors detected during processing of segment
+    /// descriptors").
+    pub(super) const fn copy_aborted(code: Code, segment: u16) -> Self {
+        Self { key: Key::CopyAborted, code, detail: Detail::Segment(segment) }
+    }
+
+    /// The same with the first block that may be bad in INFORMATION, if it is the medium's fault (SBC-3, "Error
+    /// reporting"). INFORMATION has four bytes in fixed format; what does not fit leaves VALID at 0.
+    pub fn at(self, lba: Lba) -> Self {
+        match (self.key, self.detail, u32::try_from(lba.0)) {
+            (Key::MediumError, Detail::None, Ok(lba)) => Self { detail: Detail::Information(lba), ..self },
+            _ => self,
+        }
     }
 
     /// The sense key.
@@ -131,9 +175,14 @@ impl Sense {
                 bytes[0] |= 0x80;
                 bytes[3..7].copy_from_slice(&value.to_be_bytes());
             }
+            Detail::Segment(number) => bytes[10..12].copy_from_slice(&number.to_be_bytes()),
             Detail::Field { in_cdb, byte, bit } => {
-                bytes[15] = 0x80 | if in_cdb { 0x40 } else { 0 } | bit.map_or(0, |bit| 0x08 | (bit & 7));
+                bytes[15] = SKSV | if in_cdb { 0x40 } else { 0 } | bit.map_or(0, |bit| 0x08 | (bit & 7));
                 bytes[16..18].copy_from_slice(&byte.to_be_bytes());
+            }
+            Detail::Progress(progress) => {
+                bytes[15] = SKSV;
+                bytes[16..18].copy_from_slice(&progress.to_be_bytes());
             }
         }
         bytes
@@ -144,12 +193,19 @@ impl Sense {
         out.extend_from_slice(&self.to_bytes()[..usize::from(FIXED_LEN)]);
     }
 
-    /// Descriptor format without descriptors, for REQUEST SENSE with DESC = 1. Nothing that
-    /// REQUEST SENSE reports here has a detail.
+    /// Descriptor format, for REQUEST SENSE with DESC = 1. Nothing that REQUEST SENSE reports here has a detail
+    /// other than progress.
     pub fn descriptor(self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&[0x72, self.key as u8, self.code.0, self.code.1, 0, 0, 0, 0]);
+        let header = |len| [0x72, self.key as u8, self.code.0, self.code.1, 0, 0, 0, len];
+        let Detail::Progress(progress) = self.detail else { return out.extend_from_slice(&header(0)) };
+        let [high, low] = progress.to_be_bytes();
+        out.extend_from_slice(&header(8));
+        out.extend_from_slice(&[0x02, 0x06, 0, 0, SKSV, high, low, 0]); // sense key specific
     }
 }
+
+/// The sense key specific bytes are valid.
+const SKSV: u8 = 0x80;
 
 /// Fixed format up to and including the sense key specific bytes.
 const FIXED_LEN: u8 = 18;
@@ -202,6 +258,9 @@ mod tests {
             (Sense::CAPACITY_CHANGED, 0x6, 0x2a, 0x09),
             (Sense::WRITE_PROTECTED, 0x7, 0x27, 0x00),
             (Sense::SPACE_ALLOCATION_FAILED, 0x7, 0x27, 0x07),
+            (Sense::FORMAT_CORRUPTED, 0x3, 0x31, 0x00),
+            (Sense::FORMAT_FAILED, 0x3, 0x31, 0x01),
+            (Sense::SANITIZE_FAILED, 0x3, 0x31, 0x03),
         ] {
             let bytes = sense.to_bytes();
             assert_eq!((bytes[2], bytes[12], bytes[13]), (key, asc, ascq), "{sense:?}");
@@ -216,5 +275,16 @@ mod tests {
         out.clear();
         Sense::CAPACITY_CHANGED.descriptor(&mut out);
         assert_eq!(out, [0x72, 6, 0x2a, 0x09, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn progress_in_both_formats() {
+        let sense = Sense::sanitize_in_progress(0x8001);
+        let mut out = Vec::new();
+        sense.fixed(&mut out);
+        assert_eq!(out, [0x70, 0, 2, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x04, 0x1b, 0, 0x80, 0x80, 0x01]);
+        out.clear();
+        Sense::format_in_progress(0x0102).descriptor(&mut out);
+        assert_eq!(out, [0x72, 2, 0x04, 0x04, 0, 0, 0, 8, 2, 6, 0, 0, 0x80, 1, 2, 0]);
     }
 }

@@ -1,7 +1,7 @@
 //! REPORT SUPPORTED OPERATION CODES data (SPC-4, the command's clause), from the opcode table.
 
 use super::command::Selection;
-use super::opcode::{Row, TABLE};
+use super::opcode::{Need, Row, TABLE};
 use super::sense::Sense;
 
 /// Command timeouts descriptor (SPC-4, same clause): its length, and no time-outs indicated.
@@ -16,24 +16,43 @@ const SERVACTV: u8 = 0x01;
 const NOT_SUPPORTED: u8 = 0x01;
 const SUPPORTED: u8 = 0x03;
 
-/// Appends what was asked for.
-pub fn report(selection: Selection, timeouts: bool, out: &mut Vec<u8>) -> Result<(), Sense> {
+/// Whether the answer depends on the logical unit having this.
+pub fn depends_on(selection: Selection, need: Need) -> bool {
     match selection {
-        Selection::All => push_all(timeouts, out),
+        Selection::All => true,
+        // An opcode without service actions.
+        Selection::Opcode(opcode) => find(opcode, 0).is_some_and(|row| row.need() == need),
+        Selection::ServiceAction(opcode, action) | Selection::Either(opcode, action) => {
+            find(opcode, action).is_some_and(|row| row.need() == need)
+        }
+    }
+}
+
+/// Appends what was asked for, about a logical unit that has what `has` says.
+pub fn report(
+    selection: Selection,
+    timeouts: bool,
+    has: &dyn Fn(Need) -> bool,
+    out: &mut Vec<u8>,
+) -> Result<(), Sense> {
+    let there = |row: &&Row| has(row.need());
+    match selection {
+        Selection::All => push_all(TABLE.iter().filter(there), timeouts, out),
         Selection::Opcode(opcode) => {
-            let row = TABLE.iter().find(|row| row.opcode() == opcode);
+            let row = TABLE.iter().filter(there).find(|row| row.opcode() == opcode);
             if row.is_some_and(|row| row.service_action().is_some()) {
                 return Err(Sense::invalid_cdb_field(2, Some(2)));
             }
             push_one(row, timeouts, out);
         }
         Selection::ServiceAction(opcode, action) => {
-            if TABLE.iter().any(|row| row.opcode() == opcode && row.service_action().is_none()) {
+            let none = |row: &Row| row.opcode() == opcode && row.service_action().is_none();
+            if TABLE.iter().filter(there).any(none) {
                 return Err(Sense::invalid_cdb_field(2, Some(2)));
             }
-            push_one(find(opcode, action), timeouts, out);
+            push_one(find(opcode, action).filter(there), timeouts, out);
         }
-        Selection::Either(opcode, action) => push_one(find(opcode, action), timeouts, out),
+        Selection::Either(opcode, action) => push_one(find(opcode, action).filter(there), timeouts, out),
     }
     Ok(())
 }
@@ -43,10 +62,10 @@ fn find(opcode: u8, action: u16) -> Option<&'static Row> {
     TABLE.iter().find(|row| row.opcode() == opcode && u16::from(row.service_action().unwrap_or(0)) == action)
 }
 
-fn push_all(timeouts: bool, out: &mut Vec<u8>) {
+fn push_all<'a>(rows: impl Iterator<Item = &'a Row>, timeouts: bool, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(&[0; 4]);
-    for row in TABLE {
+    for row in rows {
         let action = u16::from(row.service_action().unwrap_or(0)).to_be_bytes();
         let flags =
             if row.service_action().is_some() { SERVACTV } else { 0 } | if timeouts { CTDP } else { 0 };
@@ -84,15 +103,15 @@ mod tests {
 
     fn ask(selection: Selection, timeouts: bool) -> Option<Vec<u8>> {
         let mut out = Vec::new();
-        report(selection, timeouts, &mut out).ok().map(|()| out)
+        report(selection, timeouts, &|_| true, &mut out).ok().map(|()| out)
     }
 
     #[test]
     fn all_commands() {
         let out = ask(Selection::All, false).unwrap();
-        assert_eq!(out[..4], [0, 0, 0x01, 0x38]); // 39 * 8
+        assert_eq!(out[..4], [0, 0, 0x01, 0x90]); // 50 * 8
         assert_eq!(out[4..12], [0x00, 0, 0, 0, 0, 0, 0, 6]);
-        assert_eq!(out.len(), 4 + 39 * 8);
+        assert_eq!(out.len(), 4 + 50 * 8);
         assert_eq!(out[4..12], [0x00, 0, 0, 0, 0, 0, 0, 6]); // TEST UNIT READY
         let read_16 = [0x88, 0, 0, 0, 0, 0, 0, 16];
         let report_groups = [0xa3, 0, 0, 0x0a, 0, 1, 0, 12]; // SERVACTV
@@ -104,8 +123,8 @@ mod tests {
     #[test]
     fn all_commands_with_timeouts() {
         let out = ask(Selection::All, true).unwrap();
-        assert_eq!(out[..4], [0, 0, 0x03, 0x0c]); // 39 * 20
-        assert_eq!(out.len(), 4 + 39 * 20);
+        assert_eq!(out[..4], [0, 0, 0x03, 0xe8]); // 50 * 20
+        assert_eq!(out.len(), 4 + 50 * 20);
         assert_eq!(out[4..24], [0x00, 0, 0, 0, 0, 2, 0, 6, 0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     }
 
@@ -132,6 +151,40 @@ mod tests {
         ] {
             assert_eq!(ask(selection, true).unwrap(), [0, 0x01, 0, 0], "{selection:?}");
         }
+    }
+
+    #[test]
+    fn what_the_unit_lacks_is_not_there() {
+        let without = |need, selection| {
+            let mut out = Vec::new();
+            report(selection, false, &|asked| asked != need, &mut out).unwrap();
+            out
+        };
+        let not_supported = [0, 0x01, 0, 0];
+        for (need, opcode) in
+            [(Need::CompareAndWrite, 0x89), (Need::CompareAndWrite, 0x8b), (Need::AtomicWrite, 0x9c)]
+        {
+            assert_eq!(without(need, Selection::Opcode(opcode)), not_supported);
+            assert_eq!(without(need, Selection::Either(opcode, 0)), not_supported);
+            assert_eq!(without(Need::Port, Selection::Opcode(opcode))[..5], [0, 3, 0, 16, opcode]);
+            assert!(
+                depends_on(Selection::Opcode(opcode), need) && depends_on(Selection::Either(opcode, 0), need)
+            );
+        }
+        let groups = Selection::ServiceAction(0xa3, 0x0a);
+        assert_eq!(without(Need::Port, groups), not_supported);
+        assert_eq!(without(Need::Port, Selection::Either(0xa3, 0x0a)), not_supported);
+        assert!(depends_on(groups, Need::Port) && depends_on(Selection::All, Need::Port));
+        assert!(
+            !depends_on(Selection::Opcode(0x28), Need::Port) && !depends_on(groups, Need::CompareAndWrite)
+        );
+        assert!(
+            without(Need::CompareAndWrite, Selection::All)[4..]
+                .chunks(8)
+                .all(|d| d[0] != 0x89 && d[0] != 0x8b)
+        );
+        assert!(without(Need::Port, Selection::All)[4..].chunks(8).all(|d| (d[0], d[3]) != (0xa3, 0x0a)));
+        assert!(without(Need::Port, Selection::All)[4..].chunks(8).any(|d| (d[0], d[3]) == (0xa3, 0x0c)));
     }
 
     #[test]

@@ -12,6 +12,8 @@ pub const SUPPORTED_PAGES: u8 = 0x00;
 pub const UNIT_SERIAL_NUMBER: u8 = 0x80;
 /// Device Identification.
 pub const DEVICE_IDENTIFICATION: u8 = 0x83;
+/// Extended INQUIRY Data.
+pub const EXTENDED_INQUIRY_DATA: u8 = 0x86;
 /// Block Limits.
 pub const BLOCK_LIMITS: u8 = 0xb0;
 /// Block Device Characteristics.
@@ -32,6 +34,9 @@ pub struct BlockLimits {
     pub max_unmap_descriptors: u32,
     /// OPTIMAL UNMAP GRANULARITY.
     pub unmap_granularity: u32,
+    /// MAXIMUM ATOMIC TRANSFER LENGTH, ATOMIC ALIGNMENT and ATOMIC TRANSFER LENGTH GRANULARITY, all in one: what
+    /// they promise together is then true of each write that fits them, and of no longer one.
+    pub atomic_write: u32,
 }
 
 /// Page 00h.
@@ -41,6 +46,7 @@ pub fn supported_pages(out: &mut Vec<u8>) {
             SUPPORTED_PAGES,
             UNIT_SERIAL_NUMBER,
             DEVICE_IDENTIFICATION,
+            EXTENDED_INQUIRY_DATA,
             BLOCK_LIMITS,
             BLOCK_DEVICE_CHARACTERISTICS,
             LOGICAL_BLOCK_PROVISIONING,
@@ -138,13 +144,22 @@ fn push_name(name: &str, suffix: &str, out: &mut Vec<u8>) {
 
 /// The NAA IEEE Registered Extended designator that the kernel, too, makes of a unit serial: NAA 6, the
 /// company identifier 001405h, then the serial's first 25 hexadecimal digits, other characters skipped.
-fn naa(unit_serial: &str) -> [u8; 16] {
+pub fn naa(unit_serial: &str) -> [u8; 16] {
     let mut bytes = [0x60, 0x01, 0x40, 0x50, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let digits = unit_serial.chars().filter_map(|c| c.to_digit(16)).filter_map(|d| u8::try_from(d).ok());
     for (position, digit) in (7..32).zip(digits) {
         bytes[position / 2] |= if position % 2 == 0 { digit << 4 } else { digit };
     }
     bytes
+}
+
+/// Page 86h: SIMPSUP, and nothing else is so. There is no volatile cache, and for backstores like ours the kernel
+/// does not keep the order that ORDERED and HEAD OF QUEUE ask for (`target_handle_task_attr`).
+pub fn extended_inquiry_data(out: &mut Vec<u8>) {
+    page(EXTENDED_INQUIRY_DATA, out, |out| {
+        out.extend_from_slice(&[0, 0x01]);
+        out.extend_from_slice(&[0; 58]);
+    });
 }
 
 /// Page B0h.
@@ -162,7 +177,10 @@ pub fn block_limits(limits: &BlockLimits, out: &mut Vec<u8>) {
         let alignment = UGAVALID | (limits.unmap_granularity & !UGAVALID);
         out.extend_from_slice(&alignment.to_be_bytes());
         out.extend_from_slice(&u64::from(u32::MAX).to_be_bytes()); // MAXIMUM WRITE SAME LENGTH
-        out.extend_from_slice(&[0; 20]);
+        for _ in 0..3 {
+            out.extend_from_slice(&limits.atomic_write.to_be_bytes());
+        }
+        out.extend_from_slice(&[0; 8]); // no ATOMIC BOUNDARY
     });
 }
 
@@ -174,7 +192,9 @@ pub fn block_device_characteristics(solid_state: bool, out: &mut Vec<u8>) {
     page(BLOCK_DEVICE_CHARACTERISTICS, out, |out| {
         // MEDIUM ROTATION RATE: 0001h is solid state, 0 not reported.
         out.extend_from_slice(&[0, solid_state.into()]);
-        out.extend_from_slice(&[0; 58]);
+        // WABEREQ 01b: after SANITIZE, BLOCK ERASE reads succeed.
+        out.extend_from_slice(&[0, 0x40]);
+        out.extend_from_slice(&[0; 56]);
     });
 }
 

@@ -31,7 +31,8 @@ pub(crate) fn served(kernel: &MockKernel, disk: &Arc<Memory>, source: IdentitySo
     let mapping = Mapping::new(&side.memory, side.len).unwrap();
     let ring = Ring::attach(Doorbell::new(side.doorbell), mapping).unwrap();
     let limits = disk.limits();
-    let unit = LogicalUnit::new(Geometry { block_size: 512, size: DISK, max_sectors: 1024, limits });
+    let geometry = Geometry { block_size: 512, size: DISK, max_sectors: 1024, limits };
+    let unit = LogicalUnit::with_note(geometry, &disk.note().unwrap());
     Served::new(ring, unit, disk.clone(), source).unwrap()
 }
 
@@ -50,8 +51,16 @@ impl Rig {
 
     /// Serves a device that exists, as a successor does.
     pub(crate) fn on(kernel: MockKernel, source: IdentitySource) -> Self {
-        let disk = Arc::new(Memory::new(DISK));
+        Self::on_disk(kernel, Arc::new(Memory::new(DISK)), source)
+    }
+
+    /// Serves a disk that exists, as a successor does.
+    pub(crate) fn on_disk(kernel: MockKernel, disk: Arc<Memory>, source: IdentitySource) -> Self {
         let served = served(&kernel, &disk, source);
+        Self::run(kernel, disk, served)
+    }
+
+    pub(crate) fn run(kernel: MockKernel, disk: Arc<Memory>, served: Served) -> Self {
         let pump = kernel.spawn();
         let (sender, exit) = unbounded();
         let ended = move |why: &_| sender.send(format!("{why:?}")).unwrap_or(());

@@ -7,8 +7,11 @@
 #![allow(clippy::unwrap_used, reason = "helpers fail as their tests do")]
 
 mod calls;
+mod extents;
 mod fencing;
 mod lending;
+mod limits;
+mod notes;
 mod opening;
 mod operations;
 mod ring;

@@ -8,7 +8,7 @@
 
 use crate::command::{checked, is_refusal};
 use crate::disk::{Disk, Script};
-use crate::drive::{Around, End};
+use crate::drive::{Around, End, NAA};
 use crate::input::Input;
 use handler_rbd::lun::{LogicalUnit, Outcome};
 
@@ -26,8 +26,10 @@ struct List {
 type Make = fn(&mut Input<'_>, &Disk, i32, i32) -> List;
 
 /// All the lists. A new one is a function and a line here.
-pub const LISTS: [&str; 4] = ["unmap", "mode_select_6", "mode_select_10", "write_same"];
-const MAKE: [Make; LISTS.len()] = [unmap, mode_select_6, mode_select_10, write_same];
+pub const LISTS: [&str; 7] =
+    ["unmap", "mode_select_6", "mode_select_10", "write_same", "extended_copy", "format_unit", "overwrite"];
+const MAKE: [Make; LISTS.len()] =
+    [unmap, mode_select_6, mode_select_10, write_same, extended_copy, format_unit, overwrite];
 
 /// Runs one input; how its command ended.
 pub fn run(bytes: &[u8]) -> End {
@@ -49,10 +51,10 @@ pub fn run(bytes: &[u8]) -> End {
     let mut unit = LogicalUnit::new(disk.geometry);
     let end = checked(&mut unit, &mut disk, &cdb, &mut bytes, &mut around);
     if little == [0; 4] && damages.is_empty() {
-        let want = if sound { end.outcome == Outcome::Good } else { is_refusal(&end) };
+        let want = if sound { end.at_last() == Outcome::Good } else { is_refusal(&end) };
         assert!(want, "a list that is {}sound: {end:?}", if sound { "" } else { "un" });
     }
-    assert!(end.outcome == Outcome::Good || is_refusal(&end), "{end:?}");
+    assert!(end.at_last() == Outcome::Good || is_refusal(&end), "{end:?}");
     end
 }
 
@@ -142,4 +144,95 @@ fn write_same(input: &mut Input<'_>, disk: &Disk, lba: i32, blocks: i32) -> List
     let capacity = disk.geometry.size / u64::from(disk.geometry.block_size);
     let sound = count > 0 && u64::from(from) + u64::from(count) <= capacity;
     List { cdb, len_at: 0..0, bytes, sound }
+}
+
+/// EXTENDED COPY: two descriptors that both name the disk, and some segments. Each segment: how it is described; LBAs
+/// of its source and of its destination, which is near the source or anywhere; and blocks, no more than there are or
+/// any.
+fn extended_copy(input: &mut Input<'_>, disk: &Disk, devices_len: i32, segments_len: i32) -> List {
+    let block_size = disk.geometry.block_size;
+    let capacity = disk.usable() / u64::from(block_size);
+    let mut bytes = vec![input.byte(), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    for _ in 0..2 {
+        // Identification CSCD descriptor: code set binary, NAA designator.
+        bytes.extend_from_slice(&[0xe4, 0, 0, 0, 0x01, 0x03, 0, 16]);
+        bytes.extend_from_slice(&NAA);
+        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(&block_size.to_be_bytes());
+    }
+    let (start, mut sound) = (bytes.len(), true);
+    for _ in 0..input.below(9) {
+        let flags = input.byte();
+        let (offsets, near, any) = (flags & 1 != 0, flags & 2 != 0, flags & 4 != 0);
+        let (source, place, blocks) = (u64::from(input.u16()) % (capacity + 1), input.u16(), input.byte());
+        let destination = match near {
+            true => source.saturating_add_signed(i64::from(place % 16) - 8).min(capacity),
+            false => u64::from(place) % (capacity + 1),
+        };
+        let room = capacity - source.max(destination);
+        let blocks = if any { u64::from(blocks) } else { u64::from(blocks) % (room + 1) };
+        sound &= blocks <= room;
+        let device = u8::from(flags & 8 != 0);
+        let (kind, len) = if offsets { (0x0a, 28) } else { (0x02, 24) };
+        bytes.extend_from_slice(&[kind, 0, 0, len, 0, device, 0, 1 - device]);
+        let number = match offsets {
+            true => blocks * u64::from(block_size),
+            false => blocks,
+        };
+        bytes.extend_from_slice(&u32::try_from(number).unwrap().to_be_bytes());
+        bytes.extend_from_slice(&source.to_be_bytes());
+        bytes.extend_from_slice(&destination.to_be_bytes());
+        bytes.extend_from_slice(if offsets { &[0; 4] } else { &[] });
+    }
+    let end = bytes.len();
+    put(&mut bytes, 2..4, start - 16, devices_len);
+    put(&mut bytes, 8..12, end - start, segments_len);
+    List { cdb: [&[0x83][..], &[0; 15]].concat(), len_at: 10..14, bytes, sound }
+}
+
+/// FORMAT UNIT: flags, header, and perhaps a pattern of so many bytes, the rest. The two lengths are that of the list
+/// of defects, which has none, and the pattern's.
+fn format_unit(input: &mut Input<'_>, disk: &Disk, defects_len: i32, pattern_len: i32) -> List {
+    let flags = input.byte();
+    let (long, immediate, pattern) = (flags & 1 != 0, flags & 2 != 0, flags & 4 != 0);
+    let options = if pattern { 0x88 } else { 0 } | if immediate { 0x02 } else { 0 };
+    let mut bytes = vec![0, options, 0, 0];
+    bytes.extend_from_slice(if long { &[0; 4] } else { &[] });
+    put(&mut bytes, if long { 4..8 } else { 2..4 }, 0, defects_len);
+    let mut sound = true;
+    if pattern {
+        let of = repeated(input, disk);
+        sound = !of.is_empty() && of.len() <= block_len(disk);
+        let at = bytes.len();
+        bytes.extend_from_slice(&[0, 0x01, 0, 0]);
+        bytes.extend_from_slice(&of);
+        put(&mut bytes, at + 2..at + 4, of.len(), pattern_len);
+    }
+    let cdb = vec![0x04, if long { 0x30 } else { 0x10 }, 0, 0, 0, 0];
+    List { cdb, len_at: 0..0, bytes, sound }
+}
+
+/// SANITIZE, OVERWRITE: flags, INVERT with OVERWRITE COUNT, and a pattern of so many bytes, the rest. Both lengths are
+/// added to the pattern's.
+fn overwrite(input: &mut Input<'_>, disk: &Disk, pattern_len: i32, more: i32) -> List {
+    let (flags, options) = (input.byte(), input.byte());
+    let pattern = repeated(input, disk);
+    let mut bytes = vec![options & 0x9f, 0, 0, 0];
+    bytes.extend_from_slice(&pattern);
+    put(&mut bytes, 2..4, pattern.len(), pattern_len + more);
+    let sound = options & 0x1f > 0 && !pattern.is_empty() && pattern.len() <= block_len(disk);
+    let cdb = vec![0x48, 0x01 | (flags & 0x05) << 5, 0, 0, 0, 0, 0, 0, 0, 0];
+    List { cdb, len_at: 7..9, bytes, sound }
+}
+
+/// A pattern of so many bytes, two more than a block at most; it begins with those that are left.
+fn repeated(input: &mut Input<'_>, disk: &Disk) -> Vec<u8> {
+    let len = usize::from(input.u16()) % (block_len(disk) + 3);
+    let mut pattern = input.bytes(len).to_vec();
+    pattern.resize(len, 0);
+    pattern
+}
+
+fn block_len(disk: &Disk) -> usize {
+    usize::try_from(disk.geometry.block_size).unwrap()
 }

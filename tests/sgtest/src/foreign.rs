@@ -120,7 +120,7 @@ fn commands() -> Vec<(String, Vec<u8>, usize, Stated)> {
         list.push((format!("INQUIRY, allocation {len}"), inquiry(None, len), usize::from(len), |d| {
             5 + usize::from(d[4])
         }));
-        for page in [0x00, 0x80, 0x83, 0xB0, 0xB1, 0xB2] {
+        for page in [0x00, 0x80, 0x83, 0x86, 0xB0, 0xB1, 0xB2] {
             list.push((
                 format!("VPD page {page:02X}h, allocation {len}"),
                 inquiry(Some(page), len),

@@ -48,6 +48,11 @@ fn block_limits(max_sectors: u64) -> Vec<u8> {
         0x80, 0x00, 0x00, 0x80, // alignment valid: 128
         0x00, 0x00, 0x00, 0x00, 0xFF, 0xFF, 0xFF, 0xFF, // WRITE SAME length
     ]);
+    // Atomic writes of 16 KiB, no longer than any transfer, and of no other length.
+    let atomic: u32 = if max_sectors >= 32 { 32 } else { 1 };
+    for _ in 0..3 {
+        page.extend(atomic.to_be_bytes());
+    }
     page.resize(64, 0);
     page
 }
@@ -87,16 +92,16 @@ pub(crate) fn run(report: &Report, sg: &dyn Transport, serial: &str, config: &st
             0x00, // not removable
             0x05, // SPC-3
             0x02, // response data format
-            0x1F, // 31 more bytes
+            0x45, // 69 more bytes: there are version descriptors
             0x08, // 3PC
             0x00, // single port
             0x02, // CMDQUE
         ];
         wanted.extend(b"LIO-ORG TCMU device     0002");
-        let mut found = ask(None, 36)?;
-        // 3PC promises EXTENDED COPY; a target without that command must not set it.
-        found[5] |= 0x08;
-        differ(&found, &wanted)
+        wanted.resize(58, 0);
+        wanted.extend([0x00, 0x80, 0x03, 0x00, 0x04, 0xC0]); // SAM-4, SPC-3, SBC-3
+        wanted.resize(74, 0);
+        differ(&ask(None, 74)?, &wanted)
     });
     let mut vendor = b"LIO-ORG ".to_vec();
     vendor.extend(with_nul(serial));
@@ -106,7 +111,7 @@ pub(crate) fn run(report: &Report, sg: &dyn Transport, serial: &str, config: &st
         designator([0x02, 0x00, 0x00], &with_nul(config)), // ASCII, vendor specific
     ];
     let pages = [
-        ("supported pages", page(0x00, &[0x00, 0x80, 0x83, 0xB0, 0xB1, 0xB2])),
+        ("supported pages", page(0x00, &[0x00, 0x80, 0x83, 0x86, 0xB0, 0xB1, 0xB2])),
         ("unit serial number", page(0x80, &with_nul(serial))),
         ("device identification", page(0x83, &devices.concat())),
         ("block limits", block_limits(max_sectors)),

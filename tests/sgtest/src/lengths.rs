@@ -284,7 +284,7 @@ fn edges(report: &Report, lun: &Lun<'_>, tail: &mut Disk) {
 
 fn replies(report: &Report, lun: &Lun<'_>) {
     for (allocation, buffer, wanted) in
-        [(36, 36, 36), (96, 96, 36), (36, 96, 36), (5, 96, 5), (255, 16, 16), (255, 252, 36)]
+        [(36, 36, 36), (96, 96, 74), (36, 96, 36), (5, 96, 5), (255, 16, 16), (255, 252, 74)]
     {
         report.check(&format!("INQUIRY, allocation {allocation}, buffer {buffer}"), || {
             arrives(lun, &inquiry(None, allocation), buffer, |_| wanted)

@@ -24,18 +24,22 @@ fn ready() {
 #[test]
 fn standard_inquiry() {
     let data = reply(&inquiry(0, 0, 96));
-    assert_eq!(data[..8], [0, 0, 5, 2, 0x1f, 0x10, 0, 2]);
-    assert_eq!(&data[8..], b"LIO-ORG TCMU device     0002");
+    assert_eq!(data[..8], [0, 0, 5, 2, 0x45, 0x18, 0, 2]);
+    assert_eq!(&data[8..36], b"LIO-ORG TCMU device     0002");
+    assert_eq!(data.len(), 74);
 }
 
 #[test]
 fn pages() {
-    assert_eq!(reply(&inquiry(1, 0x00, 255)), [0, 0, 0, 6, 0x00, 0x80, 0x83, 0xb0, 0xb1, 0xb2]);
+    assert_eq!(reply(&inquiry(1, 0x00, 255)), [0, 0, 0, 7, 0x00, 0x80, 0x83, 0x86, 0xb0, 0xb1, 0xb2]);
     assert_eq!(reply(&inquiry(1, 0x80, 255)).len(), 41);
     assert_eq!(reply(&inquiry(1, 0x83, 255)).len(), 230);
     assert_eq!(reply(&inquiry(1, 0xb1, 255))[..6], [0, 0xb1, 0, 0x3c, 0, 0]);
     assert_eq!(reply(&inquiry(1, 0xb2, 255)), [0, 0xb2, 0, 4, 0, 0xe4, 0, 0]);
-    assert_eq!(run(&inquiry(1, 0x86, 255), 255), BAD_FIELD);
+    let extended = reply(&inquiry(1, 0x86, 255));
+    assert_eq!(extended[..8], [0, 0x86, 0, 0x3c, 0, 0x01, 0, 0]); // SIMPSUP
+    assert_eq!(extended[8..], [0; 56]);
+    assert_eq!(run(&inquiry(1, 0x87, 255), 255), BAD_FIELD);
 }
 
 #[test]
@@ -46,18 +50,20 @@ fn block_limits_are_those_of_the_incumbent() {
     expected[20..28].copy_from_slice(&[0, 0, 0x80, 0, 0, 0, 0, 4]); // 32768 blocks, 4 descriptors
     expected[28..36].copy_from_slice(&[0, 0, 0, 128, 0x80, 0, 0, 128]);
     expected[36..44].copy_from_slice(&[0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]);
+    // What it did not have: 32 blocks are written atomically.
+    expected[44..56].copy_from_slice(&[0, 0, 0, 32, 0, 0, 0, 32, 0, 0, 0, 32]);
     assert_eq!(reply(&inquiry(1, 0xb0, 255)), expected);
 }
 
 #[test]
 fn replies_end_with_the_allocation_length() {
-    assert_eq!(reply(&inquiry(0, 0, 5)), [0, 0, 5, 2, 0x1f]);
+    assert_eq!(reply(&inquiry(0, 0, 5)), [0, 0, 5, 2, 0x45]);
     assert_eq!(reply(&inquiry(0, 0, 0)), [0_u8; 0]);
     assert_eq!(reply(&inquiry(1, 0x83, 4)), [0, 0x83, 0, 0xe2]); // the length is the whole page's
     assert_eq!(reply(&[0x1a, 0, 0x3f, 0, 4, 0]), [0x2f, 0, 0x10, 0]);
     assert_eq!(reply(&[0x1a, 0, 0x3f, 0, 1, 0]), [0x2f]);
     assert_eq!(reply(&[0x03, 0, 0, 0, 3, 0]), [0x70, 0, 0]);
-    assert_eq!(reply(&[0xa3, 0x0c, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0]), [0, 0, 1, 0x38]);
+    assert_eq!(reply(&[0xa3, 0x0c, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0]), [0, 0, 1, 0x90]);
     assert_eq!(reply(&[0xa3, 0x0a, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0]), [0, 0, 0, 12]);
 }
 
@@ -105,7 +111,7 @@ const REPORT_GROUPS: [u8; 12] = [0xa3, 0x0a, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0];
 fn a_disk_without_a_port_has_no_asymmetric_access() {
     let identity = Identity { port: None, ..identity() };
     let End::Reply(data) = start(&inquiry(0, 0, 36), Some(&identity)) else { panic!() };
-    assert_eq!(data[5], 0x00);
+    assert_eq!(data[5], 0x08);
     let End::Reply(data) = start(&inquiry(1, 0x83, 255), Some(&identity)) else { panic!() };
     assert_eq!(data[..4], [0, 0x83, 0, 0x6a]);
     assert_eq!(start(&REPORT_GROUPS, Some(&identity)), End::Check(0x05, 0x20, 0x00));

@@ -1,7 +1,10 @@
 //! CDBs and buffers in; operations, replies and outcomes out.
 
 mod access;
+mod erase;
 mod inform;
+mod lba_status;
+mod orwrite;
 mod provision;
 mod verify;
 
@@ -69,7 +72,7 @@ fn end_of(outcome: Outcome) -> End {
 
 /// Runs a CDB as the device does, with this buffer.
 fn run_on(unit: &mut LogicalUnit, cdb: &[u8], buffer: &[u8]) -> End {
-    let command = match decode(cdb) {
+    let command = match unit.decode(cdb) {
         Ok(command) => command,
         Err(sense) => return end_of(sense.into()),
     };
@@ -85,14 +88,15 @@ fn run_on(unit: &mut LogicalUnit, cdb: &[u8], buffer: &[u8]) -> End {
                 .map(|task| (task.op, task.memory != Memory::None))
                 .collect(),
         ),
-        Step::Wait => panic!("start never waits"),
+        step @ (Step::Wait | Step::Detach(_)) => panic!("start never answers {step:?}"),
     }
 }
 
 /// Reports the result of a task whose command has no data.
 fn resume(unit: &mut LogicalUnit, job: &mut Job, op: Op, result: Result<(), ErrorKind>) -> Step {
     let result = result.map_err(BackendError::new);
-    unit.resume(job, &Finished { op, result, data: &[] }, &|_, _| 0)
+    let finished = Finished { op, result, answer: Answer::default() };
+    unit.resume(job, finished, &|_, _| 0, &mut Vec::new())
 }
 
 /// Runs a CDB on a new unit with a zeroed buffer of `len` bytes.

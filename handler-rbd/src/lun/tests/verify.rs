@@ -53,7 +53,8 @@ fn drive_on(
             Op::Write(range) => disk[part(range)].copy_from_slice(buffer),
             op => panic!("{op:?}"),
         }
-        if let Step::Done(outcome) = unit.resume(&mut job, &Finished { op, result, data: &data }, &data_out) {
+        let finished = Finished { op, result, answer: Answer { data, ..Answer::default() } };
+        if let Step::Done(outcome) = unit.resume(&mut job, finished, &data_out, &mut Vec::new()) {
             assert!(out.is_empty() && job.next_task().is_none(), "it ended with tasks out");
             let sense = outcome.sense().filter(|sense| sense[0] == 0xf0);
             let information = sense.map(|s| u32::from_be_bytes([s[3], s[4], s[5], s[6]]));
@@ -139,12 +140,13 @@ fn a_miscompare_far_away_is_not_valid_information() {
     let step = unit.start(&command, &Transfer { len: 512 }, None, &[], &mut Vec::new());
     let Step::Run(mut job) = step else { panic!("{step:?}") };
     let op = job.next_task().unwrap().op;
-    let finished = Finished { op, result: Ok(()), data: &[1; 512] };
+    let answer = Answer { data: vec![1; 512], ..Answer::default() };
+    let finished = Finished { op, result: Ok(()), answer };
     let zeros = |_: usize, to: &mut [u8]| {
         to.fill(0);
         to.len()
     };
-    let Step::Done(outcome) = unit.resume(&mut job, &finished, &zeros) else { panic!() };
+    let Step::Done(outcome) = unit.resume(&mut job, finished, &zeros, &mut Vec::new()) else { panic!() };
     let sense = outcome.sense().unwrap();
     assert_eq!(sense[..14], [0x70, 0, 0x0e, 0, 0, 0, 0, 0x0a, 0, 0, 0, 0, 0x1d, 0x00]);
 }
@@ -204,19 +206,20 @@ fn write_and_verify_finds_what_was_not_written() {
     assert!(matches!(resume(&mut unit, &mut job, write.op, Ok(())), Step::Wait));
     let read = job.next_task().unwrap();
     assert_eq!(read, Task { op: Op::Read(range(100, 412)), memory: Memory::Private(412 * 512) });
-    let finished = Finished { op: read.op, result: Ok(()), data: &disk[100 * 512..512 * 512] };
+    let answer = Answer { data: disk[100 * 512..512 * 512].to_vec(), ..Answer::default() };
+    let finished = Finished { op: read.op, result: Ok(()), answer };
     let data_out = |at: usize, to: &mut [u8]| {
         to.copy_from_slice(&data[at..at + to.len()]);
         to.len()
     };
-    let Step::Done(outcome) = unit.resume(&mut job, &finished, &data_out) else { panic!() };
+    let Step::Done(outcome) = unit.resume(&mut job, finished, &data_out, &mut Vec::new()) else { panic!() };
     assert_eq!(end_of(outcome), End::Check(0x0e, 0x1d, 0x00));
     assert_eq!(outcome.sense().unwrap()[3..7], [0, 0, 0, 100]);
     // A write that fails is not verified, a failed reading back is a read error.
     let writes = |op| matches!(op, Op::Write(_)).then_some(ErrorKind::Io);
-    assert_eq!(drive_on(&mut disk, &cdb, &data, 8, writes), (End::Check(0x03, 0x0c, 0x00), None, 1));
+    assert_eq!(drive_on(&mut disk, &cdb, &data, 8, writes), (End::Check(0x03, 0x0c, 0x00), Some(100), 1));
     let reads = |op| matches!(op, Op::Read(_)).then_some(ErrorKind::Io);
-    assert_eq!(drive_on(&mut disk, &cdb, &data, 1, reads), (End::Check(0x03, 0x11, 0x00), None, 2));
+    assert_eq!(drive_on(&mut disk, &cdb, &data, 1, reads), (End::Check(0x03, 0x11, 0x00), Some(100), 2));
 }
 
 #[test]
@@ -227,7 +230,7 @@ fn the_first_failure_in_the_extent_is_told() {
     let mut other = data;
     other[1000 * 512] ^= 1; // LBA 1100
     for (unreadable, end) in
-        [(512, (End::Check(0x03, 0x11, 0x00), None)), (1536, (End::Check(0x0e, 0x1d, 0x00), Some(1100)))]
+        [(512, (End::Check(0x03, 0x11, 0x00), Some(512))), (1536, (End::Check(0x0e, 0x1d, 0x00), Some(1100)))]
     {
         let fails = |op| match op {
             Op::Read(range) if range.offset == unreadable * 512 => Some(ErrorKind::Io),

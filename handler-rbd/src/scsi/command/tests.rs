@@ -61,6 +61,8 @@ fn other_medium_access() {
     #[rustfmt::skip]
     let table: &[(&[u8], Command)] = &[
         (&[0x89, 0x08, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 1, 0, 0], Command::CompareAndWrite(extent(9, 1))),
+        (&[0x8b, 0x1a, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0x1f, 0], Command::OrWrite(extent(0x0102_0304_0506_0708, 0x090a_0b0c))),
+        (&[0x9c, 0x18, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 11, 12, 0x1f, 0], Command::WriteAtomic(extent(0x0102_0304_0506_0708, 0x0b0c))),
         (&[0x34, 0x02, 0, 0, 0, 9, 0x1f, 0, 2, 0], Command::PreFetch(extent(9, 2))),
         (&[0x90, 0x00, 0, 0, 0, 0, 0, 0, 0, 9, 0, 1, 0, 2, 0x1f, 0], Command::PreFetch(extent(9, 0x1_0002))),
         (&[0x35, 0x06, 0, 0, 0, 9, 0, 0, 2, 0], Command::SynchronizeCache(extent(9, 2))),
@@ -88,6 +90,8 @@ fn questions() {
     let mode = |long, control, page, subpage, allocation| {
         Command::ModeSense(ModeSense { long, control, page, subpage, allocation })
     };
+    let sanitize =
+        |service, immediate, unrestricted| Command::Sanitize(Sanitize { service, immediate, unrestricted });
     let rsoc = |selection, timeouts| Command::ReportSupportedOperationCodes {
         selection,
         timeouts,
@@ -120,8 +124,16 @@ fn questions() {
         (&[0xb7, 0x08, 1, 2, 3, 4, 1, 2, 3, 4, 0, 0], Command::ReadDefectData { long: true, lists_and_format: 0x08, allocation: 0x0102_0304 }),
         (&[0xa3, 0x0d, 0x80, 0, 0, 0, 0, 0, 0, 16, 0, 0], Command::ReportSupportedTaskManagementFunctions { extended: true, allocation: 16 }),
         (&[0xa3, 0x0d, 0x00, 0, 0, 0, 0, 0, 0, 4, 0, 0], Command::ReportSupportedTaskManagementFunctions { extended: false, allocation: 4 }),
+        (&[0x04, 0, 0, 0, 0, 0], Command::FormatUnit { list: None }),
+        (&[0x04, 0x10, 0, 0, 0, 0], Command::FormatUnit { list: Some(FormatHeader::Short) }),
+        (&[0x04, 0x18, 0, 0, 0, 0], Command::FormatUnit { list: Some(FormatHeader::Short) }), // CMPLST
+        (&[0x04, 0x38, 0, 0, 0, 0], Command::FormatUnit { list: Some(FormatHeader::Long) }),
+        (&[0x48, 0x81, 0, 0, 0, 0, 0, 2, 4, 0], sanitize(Service::Overwrite { list: 0x0204 }, true, false)),
+        (&[0x48, 0x22, 0, 0, 0, 0, 0, 0, 0, 0], sanitize(Service::BlockErase, false, true)),
+        (&[0x48, 0x1f, 0, 0, 0, 0, 0, 0, 0, 0], sanitize(Service::ExitFailureMode, false, false)),
         (&[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0], Command::ReadCapacity10),
         (&[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0], Command::ReadCapacity16 { allocation: 32 }),
+        (&[0x9e, 0x12, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0, 0], Command::GetLbaStatus { lba: Lba(0x0102_0304_0506_0708), allocation: 0x090a_0b0c }),
         (&[0xa3, 0x0a, 0, 0, 0, 0, 1, 2, 3, 4, 0, 0], Command::ReportTargetPortGroups { extended: false, allocation: 0x0102_0304 }),
         (&[0xa3, 0x2a, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0], Command::ReportTargetPortGroups { extended: true, allocation: 8 }),
         (&[0xa3, 0x0c, 0x00, 0, 0, 0, 1, 2, 3, 4, 0, 0], rsoc(Selection::All, false)),
@@ -137,7 +149,7 @@ fn questions() {
 #[test]
 fn unknown_opcodes_are_named_as_such() {
     // 60h to 7Eh and C0h to FFh have no CDB length and yet get an answer.
-    for opcode in [0x01, 0x04, 0x2c, 0x4c, 0x60, 0x7e, 0x7f, 0x83, 0xa0, 0xc0, 0xff] {
+    for opcode in [0x01, 0x02, 0x2c, 0x4c, 0x60, 0x7e, 0x7f, 0x85, 0xa0, 0xc0, 0xff] {
         assert_eq!(sense_of(&[opcode, 0, 0, 0, 0, 0]), (5, 0x20, 0, 0, 0), "{opcode:02x}");
     }
     assert_eq!(decode(&[]), Err(Sense::INVALID_OPCODE));
@@ -153,6 +165,11 @@ fn fields_that_are_not_understood_are_pointed_at() {
         (&[0x8a, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0], 0xcd, 1),
         (&[0x89, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0], 0xcd, 1),
         (&[0x89, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0], 0xc8, 11),          // reserved
+        (&[0x8b, 0xe0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0], 0xcf, 1),        // WRPROTECT
+        (&[0x9c, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0], 0xcd, 1),
+        (&[0x9c, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0], 0xc9, 1),        // FUA_NV: not in this one
+        (&[0x9c, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 16, 0, 0], 0xcf, 10),         // ATOMIC BOUNDARY
+        (&[0x9c, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 16, 0, 0], 0xcf, 10),
         (&[0x2f, 0x20, 0, 0, 0, 0, 0, 0, 1, 0], 0xcd, 1),                          // VRPROTECT
         (&[0x8f, 0xe0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0], 0xcf, 1),
         (&[0x2f, 0x04, 0, 0, 0, 0, 0, 0, 1, 0], 0xca, 1),                          // BYTCHK 10b
@@ -166,9 +183,21 @@ fn fields_that_are_not_understood_are_pointed_at() {
         (&[0x93, 0x1c, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0], 0xcc, 1),
         (&[0x93, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0], 0xcd, 1),
         (&[0x42, 0x01, 0, 0, 0, 0, 0, 0, 24, 0], 0xc8, 1),                         // ANCHOR
+        (&[0x04, 0x08, 0, 0, 0, 0], 0xcb, 1),                                      // CMPLST without FMTDATA
+        (&[0x04, 0x20, 0, 0, 0, 0], 0xcd, 1),                                      // LONGLIST without FMTDATA
+        (&[0x04, 0x50, 0, 0, 0, 0], 0xce, 1),                                      // FMTPINFO
+        (&[0x04, 0x15, 0, 0, 0, 0], 0xca, 1),                                      // DEFECT LIST FORMAT 101b
+        (&[0x04, 0, 0, 0, 0x01, 0], 0xc8, 4),                                      // FFMT
+        (&[0x48, 0x03, 0, 0, 0, 0, 0, 0, 0, 0], 0xcc, 1),                          // CRYPTOGRAPHIC ERASE
+        (&[0x48, 0x00, 0, 0, 0, 0, 0, 0, 0, 0], 0xcc, 1),
+        (&[0x48, 0x42, 0, 0, 0, 0, 0, 0, 0, 0], 0xce, 1),                          // ZNR
+        (&[0x48, 0x02, 0, 0, 0, 0, 0x10, 0, 0, 0], 0xcc, 6),                       // reserved
+        (&[0x48, 0x02, 0, 0, 0, 0, 0, 0, 8, 0], 0xcb, 8),                          // PARAMETER LIST LENGTH
+        (&[0x48, 0x1f, 0, 0, 0, 0, 0, 0, 8, 0], 0xcb, 8),
         (&[0x25, 0, 0, 0, 0, 0, 0, 0, 1, 0], 0xc8, 8),                             // PMI
         (&[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 1, 0], 0xc8, 14),      // PMI
-        (&[0x9e, 0x12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0], 0xcc, 1),       // GET LBA STATUS
+        (&[0x9e, 0x13, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0], 0xcc, 1),       // unknown service action
+        (&[0x9e, 0x12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 24, 2, 0], 0xc9, 14),      // REPORT TYPE 02h
         (&[0xa3, 0x05, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0], 0xcc, 1),                    // unknown service action
         (&[0xa3, 0x4a, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0], 0xce, 1),                    // format 010b
         (&[0xa3, 0x0c, 0x04, 0, 0, 0, 0, 0, 0, 8, 0, 0], 0xca, 2),                 // REPORTING OPTIONS 100b
@@ -217,9 +246,12 @@ fn data_phases() {
         (&[0x5a, 0, 0x3f, 0, 0, 0, 0, 0x02, 0x00, 0], DataPhase::In { allocation: 512 }),
         (&[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0], DataPhase::In { allocation: 8 }),
         (&[0xa3, 0x0a, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], DataPhase::In { allocation: 0xffff_ffff }),
+        (&[0x9e, 0x12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 24, 0, 0], DataPhase::In { allocation: 24 }),
         (&[0x28, 0, 0, 0, 0, 0, 0, 0, 8, 0], DataPhase::BlocksIn(Blocks(8))),
         (&[0x2a, 0, 0, 0, 0, 0, 0, 0, 8, 0], blocks(8)),
         (&[0x89, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0], blocks(2)),
+        (&[0x8b, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0], blocks(256)),
+        (&[0x9c, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0], blocks(256)),
         (&[0x2f, 0x00, 0, 0, 0, 0, 0, 0, 8, 0], DataPhase::None),
         (&[0x2f, 0x02, 0, 0, 0, 0, 0, 0, 8, 0], blocks(8)),
         (&[0x2f, 0x06, 0, 0, 0, 0, 0, 0, 8, 0], blocks(1)),
@@ -234,6 +266,11 @@ fn data_phases() {
         (&[0xa3, 0x0d, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0], DataPhase::In { allocation: 256 }),
         (&[0x15, 0x10, 0, 0, 24, 0], DataPhase::ParameterList { len: 24 }),
         (&[0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0], DataPhase::ParameterList { len: 24 }),
+        (&[0x04, 0, 0, 0, 0, 0], DataPhase::None),
+        (&[0x04, 0x10, 0, 0, 0, 0], DataPhase::ParameterList { len: 4 }),
+        (&[0x04, 0x30, 0, 0, 0, 0], DataPhase::ParameterList { len: 8 }),
+        (&[0x48, 0x01, 0, 0, 0, 0, 0, 2, 4, 0], DataPhase::ParameterList { len: 516 }),
+        (&[0x48, 0x02, 0, 0, 0, 0, 0, 0, 0, 0], DataPhase::None),
     ];
     for (cdb, phase) in table {
         assert_eq!(decode_padded(cdb).map(|command| command.data()), Ok(*phase), "{cdb:02x?}");

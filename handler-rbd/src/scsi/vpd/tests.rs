@@ -114,10 +114,10 @@ fn serial_number_counts_its_zero_byte() {
 }
 
 #[test]
-fn supported_pages_are_these_six() {
+fn supported_pages_are_these() {
     let mut out = Vec::new();
     supported_pages(&mut out);
-    assert_eq!(out, [0x00, 0x00, 0x00, 0x06, 0x00, 0x80, 0x83, 0xb0, 0xb1, 0xb2]);
+    assert_eq!(out, [0x00, 0x00, 0x00, 0x07, 0x00, 0x80, 0x83, 0x86, 0xb0, 0xb1, 0xb2]);
 }
 
 #[test]
@@ -128,6 +128,7 @@ fn block_limits_are_where_the_standard_puts_them() {
         max_unmap: 0x0506_0708,
         max_unmap_descriptors: 0x090a_0b0c,
         unmap_granularity: 0x0d0e_0f10,
+        atomic_write: 0x1112_1314,
     };
     let mut out = Vec::new();
     block_limits(&limits, &mut out);
@@ -142,6 +143,9 @@ fn block_limits_are_where_the_standard_puts_them() {
     expected[28..32].copy_from_slice(&[13, 14, 15, 16]); // OPTIMAL UNMAP GRANULARITY
     expected[32..36].copy_from_slice(&[0x8d, 14, 15, 16]); // UGAVALID, UNMAP GRANULARITY ALIGNMENT
     expected[40..44].copy_from_slice(&[0xff, 0xff, 0xff, 0xff]); // MAXIMUM WRITE SAME LENGTH
+    expected[44..48].copy_from_slice(&[17, 18, 19, 20]); // MAXIMUM ATOMIC TRANSFER LENGTH
+    expected[48..52].copy_from_slice(&[17, 18, 19, 20]); // ATOMIC ALIGNMENT
+    expected[52..56].copy_from_slice(&[17, 18, 19, 20]); // ATOMIC TRANSFER LENGTH GRANULARITY
     assert_eq!(out, expected);
 }
 
@@ -151,7 +155,7 @@ fn characteristics_and_provisioning() {
         let mut out = Vec::new();
         block_device_characteristics(solid_state, &mut out);
         let mut expected = [0; 64];
-        expected[..6].copy_from_slice(&[0x00, 0xb1, 0x00, 0x3c, 0x00, rotation]);
+        expected[..8].copy_from_slice(&[0x00, 0xb1, 0x00, 0x3c, 0x00, rotation, 0x00, 0x40]); // WABEREQ 01b
         assert_eq!(out, expected);
     }
     let mut out = Vec::new();

@@ -1,0 +1,95 @@
+//! A device whose RADOS client was shut out of the cluster gets a new one, without a restart.
+//!
+//! Somebody has blocklisted the client: another gateway that took the image over, or an administrator. Every
+//! operation of it fails from then on and for ever, and its commands get BUSY, which initiators retry. So the
+//! image is opened anew, by a new client, in this order:
+//!
+//! 1. The old client is fenced once more, and its lock broken: nothing of it can land any more (invariant "no late
+//!    write"), whoever blocklisted it and for how long.
+//! 2. The image is opened. If it is another one of the same name, or too small, it is not taken.
+//! 3. The device changes over when the old client has returned everything that it had, and the old image is closed.
+//!
+//! The new client takes the image's lock with its first write, from whoever has it then: as with a new gateway.
+//! Tried for ever, with growing pauses, and with a longer first pause if the last time was a moment ago: two
+//! gateways that fence each other must not do so as fast as they can.
+
+use super::open::{SizeRule, Slot, Storage};
+use super::{Daemon, SetupError};
+use crate::device::Handle;
+use crate::kernel::uio::UioDevice;
+use crate::log::Chain;
+use crate::records::DeviceKey;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// After so long with a client, the pauses begin anew.
+const CALM: Duration = Duration::from_secs(60);
+
+/// When the last recovery of a device ended, and the pause it began with.
+pub(super) type Last = Mutex<Option<(Instant, Duration)>>;
+
+impl Daemon {
+    /// Has a new client made for a device. Returns at once.
+    pub(super) fn recover(self: &Arc<Self>, uio: &UioDevice, slot: &Arc<Slot>, last: &Last) {
+        let device = &uio.name;
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        let pause = match *last {
+            Some((at, pause)) if at.elapsed() < CALM => (pause * 2).min(LONGEST_PAUSE),
+            _ => FIRST_PAUSE,
+        };
+        *last = Some((Instant::now(), pause));
+        tracing::warn!(%device, "the cluster has blocklisted this client, its initiators get BUSY; opening the image anew");
+        let (daemon, uio, slot) = (self.clone(), uio.clone(), slot.clone());
+        let reopen = move || daemon.reopen(&uio, &slot, pause);
+        if let Err(error) = std::thread::Builder::new().name("reopen".into()).spawn(reopen) {
+            tracing::error!(%error, "no thread to open an image anew with; restart the daemon");
+        }
+    }
+
+    fn reopen(&self, uio: &UioDevice, slot: &Slot, mut pause: Duration) {
+        let device = &uio.name;
+        while let Some(id) = slot.image_id() {
+            std::thread::sleep(pause);
+            // Not yet in the registry, or no longer.
+            let Some(handle) = self.registry.serving(uio.instance) else { continue };
+            match self.try_reopen(uio, slot, &id, &handle) {
+                Ok(true) => return tracing::info!(%device, "the image is open again"),
+                Ok(false) => break,
+                Err(error) => {
+                    pause = (pause * 2).clamp(Duration::from_secs(1), LONGEST_PAUSE);
+                    tracing::error!(
+                        %device,
+                        config = device.config,
+                        "cannot open the image anew, trying again in {} s: {}",
+                        pause.as_secs(),
+                        Chain(&error)
+                    );
+                }
+            }
+        }
+        tracing::info!(%device, "the device is gone");
+    }
+
+    /// False if the device has ended.
+    fn try_reopen(
+        &self,
+        uio: &UioDevice,
+        slot: &Slot,
+        id: &str,
+        handle: &Handle,
+    ) -> Result<bool, SetupError> {
+        let device = &uio.name;
+        self.records.abandon(&DeviceKey::new(device.hba, &device.name));
+        let storage = Storage::open(&self.settings, &self.records, device)?;
+        if storage.image_id() != id {
+            let image = device.config.split_once('/').map_or("", |(_, image)| image).to_owned();
+            return Err(SetupError::Other { image });
+        }
+        storage.check_size(device, handle.size(), SizeRule::AtLeast)?;
+        let swapped = handle.replace(storage.backend());
+        slot.put(storage);
+        Ok(swapped)
+    }
+}

@@ -1,0 +1,240 @@
+//! Jobs and storage: tasks become requests, requests that come back become the jobs' next steps.
+
+use super::{COMMANDS, DEFECT, Served, guarded};
+use crate::block::{BackendError, Buffer, ErrorKind, Request};
+use crate::lun::{Answer, Finished, Job, Memory, Outcome, Step, Task};
+use crate::scsi::Sense;
+use nix::sys::epoll::{EpollEvent, EpollTimeout};
+use uio_ring::{CmdId, RingError, Tmr, Token};
+
+/// Most requests that one command has at storage at a time.
+const FAN_OUT: usize = 8;
+/// With so many requests at storage a command gets no second one at a time.
+const CROWD: usize = 256;
+/// With so many bytes of private memory at storage a command gets no second request at a time.
+const PRIVATE: usize = 64 << 20;
+/// Requests at storage at a time: the first of each command, and those that were no longer the first.
+pub(super) const REQUESTS: usize = COMMANDS + CROWD;
+
+/// A command in progress.
+#[derive(Debug)]
+pub(super) struct Active {
+    id: CmdId,
+    /// None while a request that is at storage holds it, and when the command has been answered early.
+    token: Option<Token>,
+    job: Job,
+    /// Requests at storage.
+    out: usize,
+    /// How it ends once no request of it is at storage any more.
+    ending: Option<Outcome>,
+    /// Whether the command has been answered while the job goes on.
+    detached: bool,
+}
+
+impl Served {
+    /// Begins a job, for a command or for nobody.
+    pub(super) fn run_job(&mut self, job: Job, token: Option<Token>) -> Result<(), RingError> {
+        let id = token.as_ref().map_or(CmdId(0), Token::id);
+        let (exclusive, detached) = (job.is_exclusive(), token.is_none());
+        let slot = self.active.insert(Active { id, token, job, out: 0, ending: None, detached });
+        if exclusive {
+            self.exclusive = Some(slot);
+            return if self.stopping { self.detach_exclusive() } else { self.begin_exclusive() };
+        }
+        self.submit(slot)
+    }
+
+    /// Begins the erasure that nobody waits for.
+    pub(super) fn resume_erasure(&mut self) -> Result<(), RingError> {
+        self.lun.resume_erasure().map_or(Ok(()), |job| self.run_job(job, None))
+    }
+
+    /// Begins the job that wants the disk to itself, once it has.
+    fn begin_exclusive(&mut self) -> Result<(), RingError> {
+        match self.exclusive {
+            Some(slot) if self.active.len() == 1 => {
+                tracing::info!("erasing the disk");
+                self.submit(slot)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives storage what the job is ready to have done, as much of it as there is room for.
+    fn submit(&mut self, slot: usize) -> Result<(), RingError> {
+        let active = &mut self.active[slot];
+        if self.stopping && active.detached {
+            return Ok(()); // the successor goes on with it
+        }
+        let crowded = |out, private| out >= CROWD || private >= PRIVATE;
+        while active.out == 0 || (active.out < FAN_OUT && !crowded(self.out, self.private)) {
+            let Some(Task { op, memory }) = active.job.next_task() else { break };
+            let mut request = self.idle.pop().unwrap_or_else(|| Request::new(self.completions.clone()));
+            request.slot = slot;
+            request.op = op;
+            request.buffer = lend(memory, &mut active.token);
+            active.out += 1;
+            self.out += 1;
+            self.private += private(&request.buffer);
+            self.backend.submit(request);
+        }
+        if active.out == 0 {
+            tracing::error!("a job asked for nothing and did not end");
+            return self.end(slot, Step::Done(DEFECT));
+        }
+        Ok(())
+    }
+
+    /// A request came back.
+    pub(super) fn finished(&mut self, mut request: Box<Request>) -> Result<(), RingError> {
+        let slot = request.slot;
+        self.out -= 1;
+        self.private -= private(&request.buffer);
+        let active = &mut self.active[slot];
+        active.out -= 1;
+        let mut answer = Answer { data: Vec::new(), extents: std::mem::take(&mut request.extents) };
+        match std::mem::replace(&mut request.buffer, Buffer::None) {
+            Buffer::Ring(token) => active.token = Some(token),
+            Buffer::Owned(bytes) => answer.data = bytes,
+            Buffer::None => {}
+        }
+        let result = std::mem::replace(&mut request.result, Err(BackendError::new(ErrorKind::Io)));
+        if !self.asked && result.is_err_and(|error| error.kind == ErrorKind::Fenced) {
+            self.asked = true;
+            (self.fenced)();
+        }
+        let finished = Finished { op: request.op, result, answer };
+        self.idle.push(request);
+        if let Some(outcome) = active.ending {
+            return if active.out == 0 { self.end(slot, Step::Done(outcome)) } else { Ok(()) };
+        }
+        let token = active.token.as_ref();
+        let data_out = |at, to: &mut [u8]| token.map_or(0, |token| token.data().read(at, to));
+        let (lun, job, reply) = (&mut self.lun, &mut active.job, &mut self.reply);
+        match guarded(|| lun.resume(job, finished, &data_out, reply), Step::Done(DEFECT)) {
+            Step::Wait => {
+                // After a reset the data buffer may be another command's, and more of it may be needed.
+                self.ring.check()?;
+                self.submit(slot)
+            }
+            Step::Detach(outcome) => {
+                self.detach(slot, &outcome)?;
+                self.submit(slot)
+            }
+            Step::Done(outcome) if active.out > 0 => {
+                active.ending = Some(outcome);
+                Ok(())
+            }
+            step => self.end(slot, step),
+        }
+    }
+
+    /// Ends a command that storage was asked for.
+    fn end(&mut self, slot: usize, step: Step) -> Result<(), RingError> {
+        let Active { token, job, .. } = self.active.remove(slot);
+        if self.exclusive == Some(slot) {
+            self.exclusive = None;
+            match step {
+                Step::Done(Outcome::Good) => tracing::info!("the disk is erased"),
+                // Whoever asked may have been told GOOD before, and may never ask again.
+                _ => tracing::error!(?step, "the disk could not be erased; it must be formatted anew"),
+            }
+        }
+        if let Some(token) = token {
+            let outcome = match step {
+                Step::Reply => return self.reply(token).and_then(|()| self.begin_exclusive()),
+                Step::Done(outcome) => outcome,
+                Step::Run(_) | Step::Wait | Step::Detach(_) => DEFECT, // not ends
+            };
+            match usize::try_from(job.data_in()) {
+                Ok(len @ 1..) if matches!(outcome, Outcome::Good) => self.answer_data(token, len),
+                _ if job.data_out() => self.answer(token, &outcome, None),
+                _ => self.complete(token, &outcome),
+            }?;
+        }
+        self.begin_exclusive()
+    }
+
+    /// Answers a command whose job goes on.
+    fn detach(&mut self, slot: usize, outcome: &Outcome) -> Result<(), RingError> {
+        let active = &mut self.active[slot];
+        active.detached = true;
+        match active.token.take() {
+            Some(token) if active.job.data_out() => self.answer(token, outcome, None),
+            Some(token) => self.complete(token, outcome),
+            None => Ok(()),
+        }
+    }
+
+    /// Answers the command that would make stopping wait for long.
+    pub(super) fn detach_exclusive(&mut self) -> Result<(), RingError> {
+        self.exclusive.map_or(Ok(()), |slot| self.detach(slot, &Outcome::Busy))
+    }
+
+    /// The kernel waits for commands that it has aborted, so their jobs end early. Their status goes nowhere.
+    pub(super) fn abort(&mut self, tmr: &Tmr) -> Result<(), RingError> {
+        tracing::debug!(?tmr, "task management function");
+        for (_, active) in &mut self.active {
+            if !active.detached && tmr.commands.contains(&active.id) && !active.job.is_exclusive() {
+                active.job.abort();
+            }
+        }
+        match self.exclusive {
+            Some(slot) if tmr.commands.contains(&self.active[slot].id) => {
+                self.detach(slot, &Outcome::CheckCondition(Sense::ABORTED))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends everything in progress without answers: the kernel has answered, or no longer listens.
+    ///
+    /// Invariant "the buffer outlives librbd": waits until storage has returned every request.
+    pub(super) fn void_all(&mut self) {
+        while self.out > 0 {
+            while let Some(mut request) = self.completions.pop() {
+                self.out -= 1;
+                self.private -= private(&request.buffer);
+                if let Buffer::Ring(token) = std::mem::replace(&mut request.buffer, Buffer::None) {
+                    self.ring.forget(token);
+                }
+                self.idle.push(request);
+            }
+            self.waker.going_to_sleep();
+            if self.out > 0 && self.completions.is_empty() {
+                let _ = self.epoll.wait(&mut [EpollEvent::empty(); 2], EpollTimeout::NONE);
+            }
+            self.waker.awake();
+        }
+        self.exclusive = None;
+        self.lun.jobs_are_void();
+        let active = self.active.drain().filter_map(|active| active.token);
+        for token in active.chain(self.waiting.fetched().into_iter().map(|parked| parked.token)) {
+            self.ring.forget(token);
+        }
+    }
+}
+
+/// The memory a request needs: the command's own, for which it takes the token along, or private memory.
+fn lend(memory: Memory, token: &mut Option<Token>) -> Buffer {
+    match memory {
+        Memory::None => Buffer::None,
+        Memory::Command => token.take().map_or(Buffer::None, Buffer::Ring),
+        Memory::Owned(bytes) => Buffer::Owned(bytes),
+        Memory::Private(len) => Buffer::Owned(vec![0; len]),
+        Memory::Copy(len) => {
+            let mut bytes = vec![0; len];
+            let there = token.as_ref().map_or(0, |token| token.data().read(0, &mut bytes));
+            bytes.truncate(there); // short, it is refused
+            Buffer::Owned(bytes)
+        }
+    }
+}
+
+/// Bytes of private memory that a request has.
+fn private(buffer: &Buffer) -> usize {
+    match buffer {
+        Buffer::Owned(bytes) => bytes.capacity(),
+        Buffer::Ring(_) | Buffer::None => 0,
+    }
+}

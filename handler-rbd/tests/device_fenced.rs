@@ -1,0 +1,104 @@
+//! A backend that was fenced is replaced by another one while the device is being served.
+#![allow(clippy::unwrap_used)]
+
+mod device_rig;
+
+use device_rig::{DISK, Rig, identity, model, served, until, verdict};
+use handler_rbd::block::memory::Memory;
+use handler_rbd::block::{Backend, BackendError, ErrorKind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use uio_ring::mock::{Direction, MockKernel};
+
+const GOOD: (u8, [u8; 3]) = (0, [0, 0, 0]);
+const BUSY: (u8, [u8; 3]) = (8, [0, 0, 0]);
+const FENCED: BackendError = BackendError { kind: ErrorKind::Fenced, errno: 108 };
+
+fn write(lba: u8) -> ([u8; 10], Direction) {
+    ([0x2a, 0, 0, 0, 0, lba, 0, 0, 1, 0], Direction::Out(vec![lba; 512]))
+}
+
+/// A device, and how often it has asked for a replacement.
+fn rig() -> (Rig, Arc<AtomicU32>) {
+    let kernel = MockKernel::new(model()).unwrap();
+    let disk = Arc::new(Memory::new(DISK));
+    let asked = Arc::new(AtomicU32::new(0));
+    let count = asked.clone();
+    let served = served(&kernel, &disk, Arc::new(|| Ok(identity("x")))).on_fenced(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+    });
+    (Rig::run(kernel, disk, served), asked)
+}
+
+fn ask(rig: &Rig, lba: u8) -> (u8, [u8; 3]) {
+    let (cdb, data) = write(lba);
+    verdict(&rig.ask(&cdb, data))
+}
+
+#[test]
+fn commands_get_busy_until_the_replacement_comes() {
+    let (rig, asked) = rig();
+    assert_eq!(ask(&rig, 1), GOOD);
+    assert_eq!(asked.load(Ordering::Relaxed), 0);
+    rig.disk.fail(FENCED, |_| true);
+    for _ in 0..3 {
+        assert_eq!(ask(&rig, 2), BUSY);
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 1, "once for each backend");
+    let other = Arc::new(Memory::new(DISK));
+    assert!(rig.handle.replace(other.clone()));
+    assert_eq!(ask(&rig, 3), GOOD);
+    assert_eq!(other.snapshot()[3 * 512], 3);
+    assert_eq!(rig.handle.image_size().unwrap(), DISK);
+    // The second backend is fenced too: another call.
+    let second = Arc::new(Memory::new(DISK));
+    second.fail(FENCED, |_| true);
+    assert!(rig.handle.replace(second));
+    assert_eq!(ask(&rig, 4), BUSY);
+    assert_eq!(asked.load(Ordering::Relaxed), 2);
+    assert_ne!(rig.disk.snapshot()[3 * 512], 3, "the first is out of use");
+    rig.clean();
+}
+
+/// Invariants "exactly once" and "the buffer outlives librbd": what is at storage comes back first.
+#[test]
+fn the_old_backend_returns_everything_first() {
+    let (rig, _) = rig();
+    rig.disk.hold();
+    let tickets: Vec<_> = (0..20)
+        .map(|lba| {
+            let (cdb, data) = write(lba);
+            rig.send(&cdb, data)
+        })
+        .collect();
+    rig.held(20);
+    let other = Arc::new(Memory::new(DISK));
+    std::thread::scope(|scope| {
+        let backend: Arc<dyn Backend> = other.clone();
+        let replacing = scope.spawn(|| rig.handle.replace(backend));
+        // A command that comes now waits on the ring for the other backend.
+        std::thread::sleep(Duration::from_millis(50));
+        let (cdb, data) = write(200);
+        let late = rig.send(&cdb, data);
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(!replacing.is_finished() && !rig.answered(late));
+        while rig.disk.release(0) {}
+        assert!(replacing.join().unwrap());
+        assert_eq!(verdict(&rig.wait(late)), GOOD);
+    });
+    for ticket in tickets {
+        assert_eq!(verdict(&rig.wait(ticket)), GOOD);
+    }
+    assert_eq!((rig.disk.snapshot()[19 * 512], rig.disk.snapshot()[200 * 512]), (19, 0));
+    assert_eq!((other.snapshot()[19 * 512], other.snapshot()[200 * 512]), (0, 200));
+    rig.clean();
+}
+
+#[test]
+fn a_device_that_ended_takes_no_replacement() {
+    let (rig, _) = rig();
+    rig.kernel.unregister();
+    until(|| !rig.runs());
+    assert!(!rig.handle.replace(Arc::new(Memory::new(DISK))));
+}
