@@ -275,14 +275,13 @@ pub(super) fn unmap(cdb: Cdb) -> Parsed {
 }
 
 pub(super) fn format_unit(cdb: Cdb) -> Parsed {
-    // SBC-3, "FORMAT UNIT command": without FMTDATA there is no list for LONGLIST and CMPLST to be about.
-    match cdb.byte::<1>() & 0x38 {
-        0x00 => Ok(Command::FormatUnit { list: None }),
-        0x10 | 0x18 => Ok(Command::FormatUnit { list: Some(FormatHeader::Short) }),
-        0x30 | 0x38 => Ok(Command::FormatUnit { list: Some(FormatHeader::Long) }),
-        0x08 => Err(Sense::invalid_cdb_field(1, Some(3))),
-        _ => Err(Sense::invalid_cdb_field(1, Some(5))),
-    }
+    // SBC-4, "FORMAT UNIT command": without FMTDATA there is no list, and LONGLIST and CMPLST are ignored.
+    let header = match cdb.byte::<1>() & 0x30 {
+        0x10 => Some(FormatHeader::Short),
+        0x30 => Some(FormatHeader::Long),
+        _ => None,
+    };
+    Ok(Command::FormatUnit { list: header })
 }
 
 pub(super) fn sanitize_overwrite(cdb: Cdb) -> Parsed {

@@ -125,6 +125,7 @@ fn questions() {
         (&[0xa3, 0x0d, 0x80, 0, 0, 0, 0, 0, 0, 16, 0, 0], Command::ReportSupportedTaskManagementFunctions { extended: true, allocation: 16 }),
         (&[0xa3, 0x0d, 0x00, 0, 0, 0, 0, 0, 0, 4, 0, 0], Command::ReportSupportedTaskManagementFunctions { extended: false, allocation: 4 }),
         (&[0x04, 0, 0, 0, 0, 0], Command::FormatUnit { list: None }),
+        (&[0x04, 0x28, 0, 0, 0, 0], Command::FormatUnit { list: None }), // LONGLIST and CMPLST of no list
         (&[0x04, 0x10, 0, 0, 0, 0], Command::FormatUnit { list: Some(FormatHeader::Short) }),
         (&[0x04, 0x18, 0, 0, 0, 0], Command::FormatUnit { list: Some(FormatHeader::Short) }), // CMPLST
         (&[0x04, 0x38, 0, 0, 0, 0], Command::FormatUnit { list: Some(FormatHeader::Long) }),
@@ -183,8 +184,6 @@ fn fields_that_are_not_understood_are_pointed_at() {
         (&[0x93, 0x1c, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0], 0xcc, 1),
         (&[0x93, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0], 0xcd, 1),
         (&[0x42, 0x01, 0, 0, 0, 0, 0, 0, 24, 0], 0xc8, 1),                         // ANCHOR
-        (&[0x04, 0x08, 0, 0, 0, 0], 0xcb, 1),                                      // CMPLST without FMTDATA
-        (&[0x04, 0x20, 0, 0, 0, 0], 0xcd, 1),                                      // LONGLIST without FMTDATA
         (&[0x04, 0x50, 0, 0, 0, 0], 0xce, 1),                                      // FMTPINFO
         (&[0x04, 0x15, 0, 0, 0, 0], 0xca, 1),                                      // DEFECT LIST FORMAT 101b
         (&[0x04, 0, 0, 0, 0x01, 0], 0xc8, 4),                                      // FFMT
