@@ -7,23 +7,23 @@ use handler_rbd::block::{BackendError, ErrorKind, Limits};
 use handler_rbd::lun::outcome::{Direction, of_failure};
 use handler_rbd::lun::{Geometry, LogicalUnit, Outcome, Step, Transfer};
 use handler_rbd::scsi::decode;
-use handler_rbd::scsi::opcode::{Need, TABLE};
+use handler_rbd::scsi::opcode::{Need, described};
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
 fn commands() -> String {
     let mut text = String::from("| opcode | command | CDB usage data | where |\n|---|---|---|---|\n");
-    for row in TABLE {
-        let action = row.service_action().map_or(String::new(), |action| format!("/{action:02X}"));
-        let usage: Vec<_> = row.usage().iter().skip(1).map(|byte| format!("{byte:02x}")).collect();
-        let needs = match row.need() {
+    for row in described() {
+        let action = row.service_action.map_or(String::new(), |action| format!("/{action:02X}"));
+        let usage: Vec<_> = row.usage.iter().skip(1).map(|byte| format!("{byte:02x}")).collect();
+        let needs = match row.need {
             Need::Nothing => "",
             Need::CompareAndWrite => "a block fits storage's compare-and-write",
             Need::AtomicWrite => "a block fits an object",
             Need::Port => "in a target port group",
         };
-        let (opcode, name, usage) = (row.opcode(), row.name(), usage.join(" "));
+        let (opcode, name, usage) = (row.opcode, row.name, usage.join(" "));
         writeln!(text, "| {opcode:02X}{action} | {name} | `{usage}` | {needs} |").unwrap();
     }
     text

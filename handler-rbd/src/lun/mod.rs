@@ -178,7 +178,7 @@ impl LogicalUnit {
             Command::PreFetch(extent) => access::pre_fetch(self, extent),
             Command::WriteAtomic(extent) => access::write_atomic(self, extent, transfer),
             Command::OrWrite(extent) => orwrite::orwrite(self, extent, transfer),
-            Command::GetLbaStatus { lba, allocation } => lba_status::get(self, lba, allocation),
+            Command::GetLbaStatus { lba, scan, allocation } => lba_status::get(self, lba, scan, allocation),
             Command::SynchronizeCache(extent) => access::synchronize_cache(self, extent),
             Command::Verify { extent, check } => verify::verify(self, extent, check, transfer),
             Command::WriteAndVerify { extent, check } => {
