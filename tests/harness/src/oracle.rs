@@ -1,5 +1,6 @@
 //! What must hold for any command, from its bytes alone: the CDB is read here a second time.
 
+mod copy;
 mod erasure;
 mod lists;
 
@@ -132,8 +133,9 @@ pub(crate) fn check(
         }
     }
     if opcode == 0x83 && !end.ops.is_empty() {
-        check_copy(end, given, block);
+        copy::check(unit, end, given, disk);
     }
+    assert!(opcode != 0x9c || end.ops.len() <= 1, "an atomic write in parts: {end:?}");
     if let (0x9e, 0x12, Some(reply)) = (opcode, fields.0[1] & 0x1f, &end.reply) {
         check_lba_status(&fields, reply, disk);
     }
@@ -282,19 +284,6 @@ fn check_verify(cdb: &Cdb, end: &End, given: &[u8], have: &[u8], start: usize, b
             assert_eq!(usize::try_from(lba).unwrap(), start / block + at, "the block that differs");
         }
         (Some(_), outcome) => panic!("{outcome:?} although the blocks differ"),
-    }
-}
-
-/// EXTENDED COPY reads within sources, and writes within destinations.
-fn check_copy(end: &End, given: &[u8], block: u64) {
-    let segments = lists::segments(given, block);
-    for (op, _) in &end.ops {
-        let range = range_of(*op).expect("a copy reads and writes");
-        let is_within = |segment: &lists::Segment| {
-            let all = if is_write(*op) { &segment.destination } else { &segment.source };
-            all.start <= range.offset && range.offset + range.len <= all.end
-        };
-        assert!(segments.iter().any(is_within), "{op:?} is no part of a segment");
     }
 }
 
