@@ -225,5 +225,6 @@ fn identity(port: bool) -> Identity {
         groups: vec![PortGroup { id: 1, supported: 0x8f, ports: vec![1], ..PortGroup::default() }],
         port,
         implicit_trans_secs: 45,
+        write_exclusive: false,
     }
 }
