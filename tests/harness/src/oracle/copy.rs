@@ -17,8 +17,10 @@ pub(super) fn check(unit: &mut LogicalUnit, end: &End, given: &[u8], disk: &mut 
         assert!(segments.iter().any(is_within), "{op:?} is no part of a segment");
     }
     let (status, details) = (received(unit, 0x00, given[0], disk), received(unit, 0x04, given[0], disk));
-    // LIST ID USAGE: 11b, there is none.
-    assert!([&status, &details].iter().all(|data| data.is_some() == (given[1] >> 3 & 3 != 3)));
+    // LIST ID USAGE: 00b, the results are kept; and the status is told once.
+    let kept = given[1] >> 3 & 3 == 0;
+    assert!(status.is_some() == kept && details.is_some() == kept, "{status:02x?}, {details:02x?}");
+    assert_eq!(received(unit, 0x00, given[0], disk), None);
     status.inspect(|status| check_status(status, end, &segments));
     details.inspect(|details| check_details(details, end));
 }
@@ -55,9 +57,9 @@ fn check_details(details: &[u8], end: &End) {
     }
 }
 
-/// What RECEIVE COPY RESULTS tells; nothing of a copy without an identifier.
+/// What RECEIVE COPY RESULTS tells; nothing of a copy that it does not know.
 fn received(unit: &mut LogicalUnit, action: u8, id: u8, disk: &mut Disk) -> Option<Vec<u8>> {
     let cdb = [0x84, action, id, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0];
-    let mut around = Around { port: false, fan_out: 1, script: Script::new(&[]) };
+    let mut around = Around { port: false, write_exclusive: false, fan_out: 1, script: Script::new(&[]) };
     drive(unit, disk, &cdb, &mut [0; 256], &mut around).reply
 }

@@ -8,6 +8,8 @@ use Became::{Failed, Good, Refused, Reply};
 const PORT: u8 = 0x04;
 const ATTENTION: u8 = 0x08;
 const AS_MOVED: u8 = 0x10;
+/// Somebody holds a Write Exclusive reservation.
+const RESERVED: u8 = 0x08;
 /// The image has a note: of FORMAT UNIT, of SANITIZE, of nobody.
 const FORMATTING: u8 = 0x40;
 const SANITIZING: u8 = 0x80;
@@ -46,6 +48,13 @@ const ROWS: &[(&str, &[u8], Became)] = &[
     ("sanitize_block_erase_immediate", &[0x48, 0x82, 0, 0, 0, 0, 0, 0, 0, 0], Good),
     ("sanitize_exit_failure_mode", &[0x48, 0x1f, 0, 0, 0, 0, 0, 0, 0, 0], Good),
     ("log_sense", &[0x4d, 0, 0, 0, 0, 0, 0, 0, 64, 0], Reply),
+    (
+        "get_lba_status_32",
+        &[
+            0x7f, 0, 0, 0, 0, 0, 0, 0x18, 0, 0x12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 1, 0,
+        ],
+        Reply,
+    ),
     ("mode_select_10", &[0x55, 0x10, 0, 0, 0, 0, 0, 0, 8, 0], Good),
     ("mode_sense_10", &[0x5a, 0x10, 0x08, 0, 0, 0, 0, 1, 0, 0], Reply),
     ("extended_copy_nothing", &[0x83, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], Good),
@@ -151,6 +160,10 @@ pub(super) fn seeds() -> Vec<Seed> {
         seed("status_in_pieces", AS_MOVED | 3, 7, &STATUS, &[], &[], Reply),
         seed("status_is_not_known", AS_MOVED | 2, 7, &STATUS, &[0xf0, 6], &[], Reply),
         seed("status_fails", AS_MOVED | 2, 7, &STATUS, &[0xf0, 0], &[], Failed),
+        seed("reserved_write_same", AS_MOVED, RESERVED, &all, &[], &[], Failed),
+        seed("reserved_format", 0, RESERVED, &FORMAT, &[], &[], Failed),
+        seed("reserved_overwrite", 0, RESERVED, &OVERWRITE, &[], &[0x83, 0, 0, 1, 7], Good),
+        seed("format_failed_and_exit", FORMATTING, 3, &EXIT, &[0, 0xf1, 0], &[], Good),
         seed("attention", AS_MOVED | ATTENTION, 0, &WRITE_10, &[], &[], Good),
     ]);
     seeds
