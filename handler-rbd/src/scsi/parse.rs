@@ -163,7 +163,6 @@ pub(super) fn read_capacity_16(cdb: Cdb) -> Parsed {
     Ok(Command::ReadCapacity16 { allocation: cdb.u32::<10>() })
 }
 
-/// REPORT TYPE, which SBC-4 put into byte 14, can only be 0, all blocks: the usage data see to that.
 pub(super) fn get_lba_status_16(cdb: Cdb) -> Parsed {
     Ok(Command::GetLbaStatus { lba: Lba(cdb.u64::<2>()), scan: Blocks(0), allocation: cdb.u32::<10>() })
 }

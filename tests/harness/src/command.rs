@@ -4,7 +4,8 @@
 //!  0  bits 0-1: shape of the disk; 2: a target port; 3: a unit attention; 4-5: length of the data buffer:
 //!     the data's, what the CDB moves, that plus a little, or any; 6-7: what note the image has: none, FORMAT UNIT,
 //!     SANITIZE, or one that nobody understands
-//!  1  operations side by side, less one       2  what the disk is filled with
+//!  1  bits 0-2: operations side by side, less one; 3: somebody holds a Write Exclusive reservation
+//!  2  what the disk is filled with
 //!  3  the little, signed                      4  any length, two bytes, little-endian
 //!  6  length of the CDB                       7  length of the script
 //!  8  CDB, script, data
@@ -24,7 +25,8 @@ const BUFFER_MAX: u64 = 320 << 10;
 pub fn run(bytes: &[u8]) -> End {
     let mut input = Input::new(bytes);
     let flags = input.byte();
-    let fan_out = 1 + input.below(8);
+    let around = input.byte();
+    let (fan_out, write_exclusive) = (1 + usize::from(around & 7), around & 8 != 0);
     let mut disk = Disk::new(usize::from(flags & 3), input.byte());
     let (little, any) = (input.delta(), input.u16());
     let (cdb_len, script_len) = (input.below(65), input.below(64));
@@ -39,7 +41,7 @@ pub fn run(bytes: &[u8]) -> End {
     };
     let mut buffer = data.to_vec();
     buffer.resize(usize::try_from(len.min(BUFFER_MAX)).unwrap(), 0);
-    let mut around = Around { port: flags & 4 != 0, fan_out, script: Script::new(script) };
+    let mut around = Around { port: flags & 4 != 0, write_exclusive, fan_out, script: Script::new(script) };
     let mut unit = match (NOTES[usize::from(flags >> 6)], flags & 8) {
         ("", 0) => LogicalUnit::new(disk.geometry),
         ("", _) => attentive(&mut disk, cdb, &mut buffer, &mut around),
@@ -62,7 +64,9 @@ fn noted(note: &str, disk: &mut Disk, cdb: &[u8], buffer: &mut [u8], around: &mu
     let end = checked(&mut unit, disk, cdb, buffer, around);
     // Before it is erased nobody may touch it, but to erase it.
     assert!(erased || end.ops.is_empty() || matches!(cdb.first(), Some(0x04 | 0x48)), "{end:?}");
-    if matches!(cdb, [0x48, action, ..] if action & 0x1f == 0x1f) && end.outcome == Outcome::Good {
+    // Of a FORMAT UNIT that failed EXIT FAILURE MODE knows nothing.
+    let exits = matches!(cdb, [0x48, action, ..] if action & 0x1f == 0x1f) && note.starts_with("sanitize");
+    if exits && end.outcome == Outcome::Good {
         assert!(disk.note.is_empty() && test_unit_ready(&mut unit) == Outcome::Good, "the failure is over");
     }
     end
@@ -95,6 +99,7 @@ pub(crate) fn checked(
 ) -> End {
     let (before, given) = (disk.bytes.clone(), buffer.to_vec());
     let end = drive(unit, disk, cdb, buffer, around);
+    oracle::check_reservation(cdb, &end, around.write_exclusive);
     let before = Before { given: &given, disk: before.as_deref() };
     oracle::check(unit, cdb, &end, before, buffer, disk);
     end

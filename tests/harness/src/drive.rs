@@ -44,6 +44,8 @@ impl End {
 pub(crate) struct Around<'a> {
     /// Whether the kernel's configuration has a port for it.
     pub(crate) port: bool,
+    /// Whether somebody holds a reservation of a Write Exclusive type.
+    pub(crate) write_exclusive: bool,
     /// Operations side by side.
     pub(crate) fan_out: usize,
     pub(crate) script: Script<'a>,
@@ -73,7 +75,7 @@ pub(crate) fn drive(
         Ok(command) => command,
         Err(sense) => return End { outcome: sense.into(), ..end },
     };
-    match start(unit, &command, buffer, around.port, &mut end) {
+    match start(unit, &command, buffer, around, &mut end) {
         Step::Done(outcome) => End { outcome, ..end },
         Step::Reply => end,
         Step::Run(job) => run(unit, disk, job, Some(buffer), around, end),
@@ -180,8 +182,14 @@ pub(crate) fn test_unit_ready(unit: &mut LogicalUnit) -> Outcome {
     }
 }
 
-fn start(unit: &mut LogicalUnit, command: &Command, buffer: &[u8], port: bool, end: &mut End) -> Step {
-    let identity = LogicalUnit::needs_identity(command).then(|| identity(port));
+fn start(
+    unit: &mut LogicalUnit,
+    command: &Command,
+    buffer: &[u8],
+    around: &Around<'_>,
+    end: &mut End,
+) -> Step {
+    let identity = LogicalUnit::needs_identity(command).then(|| identity(around));
     let params = &buffer[..unit.parameters(command).min(buffer.len())];
     let mut reply = vec![0xee; 4];
     let step = unit.start(command, &Transfer { len: buffer.len() }, identity.as_ref(), params, &mut reply);
@@ -211,8 +219,8 @@ fn lend(memory: Memory, buffer: &[u8]) -> Lent {
 /// Longest private buffer of one operation: that of the largest object.
 const PRIVATE_MAX: usize = 4 << 20;
 
-fn identity(port: bool) -> Identity {
-    let port = port.then(|| TargetPort {
+fn identity(around: &Around<'_>) -> Identity {
+    let port = around.port.then(|| TargetPort {
         protocol: 5,
         relative_id: 1,
         group_id: 1,
@@ -225,6 +233,6 @@ fn identity(port: bool) -> Identity {
         groups: vec![PortGroup { id: 1, supported: 0x8f, ports: vec![1], ..PortGroup::default() }],
         port,
         implicit_trans_secs: 45,
-        write_exclusive: false,
+        write_exclusive: around.write_exclusive,
     }
 }

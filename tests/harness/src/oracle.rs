@@ -1,5 +1,6 @@
 //! What must hold for any command, from its bytes alone: the CDB is read here a second time.
 
+mod copy;
 mod erasure;
 mod lists;
 
@@ -15,8 +16,8 @@ use handler_rbd::scsi::sense::Key;
 const WRITERS: [u8; 16] =
     [0x0a, 0x2a, 0xaa, 0x8a, 0x2e, 0xae, 0x8e, 0x41, 0x93, 0x42, 0x89, 0x04, 0x48, 0x83, 0x8b, 0x9c];
 
-/// CDB length by group; there is none for groups 3, 6 and 7.
-const CDB_LEN: [usize; 8] = [6, 10, 10, 0, 16, 12, 0, 0];
+/// CDB length by group; there is none for groups 3, 6 and 7. Of group 3 is GET LBA STATUS(32).
+const CDB_LEN: [usize; 8] = [6, 10, 10, 32, 16, 12, 0, 0];
 
 /// A CDB with zeros behind it.
 #[derive(Clone, Copy)]
@@ -59,6 +60,7 @@ impl Cdb {
             (0x03 | 0x1a, _) => self.number(4, 1),
             (0x12, _) => self.number(3, 2),
             (0x25, _) => 8,
+            (0x7f, _) => self.number(28, 4),
             (0x37 | 0x4d | 0x5a | 0x5e, _) => self.number(7, 2),
             (0x84 | 0x9e, _) => self.number(10, 4),
             (0xa0 | 0xa3 | 0xb7, _) => self.number(6, 4),
@@ -132,10 +134,14 @@ pub(crate) fn check(
         }
     }
     if opcode == 0x83 && !end.ops.is_empty() {
-        check_copy(end, given, block);
+        copy::check(unit, end, given, disk);
     }
-    if let (0x9e, 0x12, Some(reply)) = (opcode, fields.0[1] & 0x1f, &end.reply) {
-        check_lba_status(&fields, reply, disk);
+    assert!(opcode != 0x9c || end.ops.len() <= 1, "an atomic write in parts: {end:?}");
+    match (opcode, fields.0[1] & 0x1f, &end.reply) {
+        (0x9e, 0x12, Some(reply)) => check_lba_status(fields.number(2, 8), 0, reply, disk),
+        // SCAN LENGTH.
+        (0x7f, _, Some(reply)) => check_lba_status(fields.number(12, 8), fields.number(20, 4), reply, disk),
+        _ => {}
     }
     match before {
         Some(before) if end.exclusive => erasure::check(unit, &fields, end, given, before, disk),
@@ -147,13 +153,27 @@ pub(crate) fn check(
     }
 }
 
+/// A reservation of a Write Exclusive type holds for what writes without data: FORMAT UNIT without FMTDATA, WRITE SAME
+/// with NDOB, SANITIZE other than OVERWRITE. The kernel sees to all else.
+pub(crate) fn check_reservation(cdb: &[u8], end: &End, write_exclusive: bool) {
+    let holds = write_exclusive
+        && match Cdb::new(cdb).0 {
+            [0x04, flags, ..] => flags & 0x10 == 0,
+            [0x93, flags, ..] => flags & 0x01 != 0,
+            [0x48, flags, ..] => flags & 0x1f != 0x01,
+            _ => false,
+        };
+    assert!(end.outcome.status() != 0x18 || holds, "{end:?}");
+    assert!(!holds || (end.ops.is_empty() && end.outcome != Outcome::Good), "{end:?}");
+}
+
 /// Whether a command may be GOOD although this operation of it failed like this: ORWRITE tries again what it found
 /// changed, GET LBA STATUS says of storage that cannot tell that all is mapped.
 fn may_go_on(opcode: u8, op: Op, kind: ErrorKind) -> bool {
     matches!(
         (opcode, op, kind),
         (0x8b, Op::CompareAndWrite(_), ErrorKind::Miscompare { .. })
-            | (0x9e, Op::Extents(_), ErrorKind::Invalid)
+            | (0x7f | 0x9e, Op::Extents(_), ErrorKind::Invalid)
     )
 }
 
@@ -285,32 +305,20 @@ fn check_verify(cdb: &Cdb, end: &End, given: &[u8], have: &[u8], start: usize, b
     }
 }
 
-/// EXTENDED COPY reads within sources, and writes within destinations.
-fn check_copy(end: &End, given: &[u8], block: u64) {
-    let segments = lists::segments(given, block);
-    for (op, _) in &end.ops {
-        let range = range_of(*op).expect("a copy reads and writes");
-        let is_within = |segment: &lists::Segment| {
-            let all = if is_write(*op) { &segment.destination } else { &segment.source };
-            all.start <= range.offset && range.offset + range.len <= all.end
-        };
-        assert!(segments.iter().any(is_within), "{op:?} is no part of a segment");
-    }
-}
-
 /// GET LBA STATUS: runs of blocks that follow each other from the LBA on; what is deallocated reads as zeros.
-fn check_lba_status(cdb: &Cdb, reply: &[u8], disk: &Disk) {
+fn check_lba_status(lba: u64, scan: u64, reply: &[u8], disk: &Disk) {
     let Some((header, descriptors)) = reply.split_at_checked(8) else { return };
     let len = number(header, 0, 4);
     assert!(len >= 4 + 16 && len % 16 == 4, "{reply:02x?}");
     let whole = usize::try_from(len - 4).unwrap().min(descriptors.len()) / 16;
     assert!(whole * 16 == descriptors.len() || whole == 0, "a descriptor in part behind whole ones");
-    let (mut at, block) = (cdb.number(2, 8), u64::from(disk.geometry.block_size));
+    let (from, mut at, block) = (lba, lba, u64::from(disk.geometry.block_size));
+    let most = if scan == 0 { u64::MAX } else { scan };
     for descriptor in descriptors.chunks_exact(16) {
         let (lba, blocks) = (number(descriptor, 0, 8), number(descriptor, 8, 4));
         assert!(lba == at && blocks > 0 && descriptor[13..] == [0; 3], "{reply:02x?}");
         at += blocks;
-        assert!(at * block <= disk.usable(), "{reply:02x?}");
+        assert!(at * block <= disk.usable() && at - from <= most, "{reply:02x?}");
         let range = |bytes: &[u8]| {
             let place = |lba: u64| usize::try_from(lba * block).unwrap();
             bytes[place(lba)..place(at)].iter().all(|&byte| byte == 0)

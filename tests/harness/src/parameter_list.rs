@@ -47,7 +47,7 @@ pub fn run(bytes: &[u8]) -> End {
     }
     put(&mut cdb, len_at, bytes.len(), little[0]);
     bytes.resize(bytes.len().saturating_add_signed(little[1].try_into().unwrap()), 0);
-    let mut around = Around { port: false, fan_out: 8, script: Script::new(&[]) };
+    let mut around = Around { port: false, write_exclusive: false, fan_out: 8, script: Script::new(&[]) };
     let mut unit = LogicalUnit::new(disk.geometry);
     let end = checked(&mut unit, &mut disk, &cdb, &mut bytes, &mut around);
     if little == [0; 4] && damages.is_empty() {

@@ -27,7 +27,7 @@ pub(super) fn check(
     let noted = stored && !disk.note.is_empty();
     if noted {
         let mut successor = LogicalUnit::with_note(disk.geometry, &disk.note);
-        let mut around = Around { port: false, fan_out: 3, script: Script::new(&[]) };
+        let mut around = Around { port: false, write_exclusive: false, fan_out: 3, script: Script::new(&[]) };
         disk.recover();
         let end = resume_erasure(&mut successor, disk, &mut around).expect("the note says so");
         check_order(&end);

@@ -8,6 +8,8 @@ use Became::{Failed, Good, Refused, Reply};
 const PORT: u8 = 0x04;
 const ATTENTION: u8 = 0x08;
 const AS_MOVED: u8 = 0x10;
+/// Somebody holds a Write Exclusive reservation.
+const RESERVED: u8 = 0x08;
 /// The image has a note: of FORMAT UNIT, of SANITIZE, of nobody.
 const FORMATTING: u8 = 0x40;
 const SANITIZING: u8 = 0x80;
@@ -46,6 +48,13 @@ const ROWS: &[(&str, &[u8], Became)] = &[
     ("sanitize_block_erase_immediate", &[0x48, 0x82, 0, 0, 0, 0, 0, 0, 0, 0], Good),
     ("sanitize_exit_failure_mode", &[0x48, 0x1f, 0, 0, 0, 0, 0, 0, 0, 0], Good),
     ("log_sense", &[0x4d, 0, 0, 0, 0, 0, 0, 0, 64, 0], Reply),
+    (
+        "get_lba_status_32",
+        &[
+            0x7f, 0, 0, 0, 0, 0, 0, 0x18, 0, 0x12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 1, 0,
+        ],
+        Reply,
+    ),
     ("mode_select_10", &[0x55, 0x10, 0, 0, 0, 0, 0, 0, 8, 0], Good),
     ("mode_sense_10", &[0x5a, 0x10, 0x08, 0, 0, 0, 0, 1, 0, 0], Reply),
     ("extended_copy_nothing", &[0x83, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], Good),
@@ -63,6 +72,8 @@ const ROWS: &[(&str, &[u8], Became)] = &[
     ("write_same_16", &[0x93, 0x08, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 64, 0, 0], Good),
     ("write_same_16_no_data", &[0x93, 0x01, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 64, 0, 0], Good),
     ("write_atomic_16", &[0x9c, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0], Good),
+    ("write_atomic_16_short", &[0x9c, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0], Refused),
+    ("write_atomic_16_of_two_objects", &[0x9c, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0], Refused),
     ("write_atomic_16_unaligned", &[0x9c, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 16, 0, 0], Refused),
     ("read_capacity_16", &[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0], Reply),
     ("get_lba_status_16", &[0x9e, 0x12, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 1, 0, 0, 0], Reply),
@@ -132,7 +143,7 @@ pub(super) fn seeds() -> Vec<Seed> {
         seed("format_fails_and_is_done_anew", FORMATTING, 3, &FORMAT, &[0, 0xf1, 0], &[], Good),
         seed("sanitize_takes_its_place", FORMATTING, 3, &OVERWRITE, &[0xf1, 1], &[0x83, 0, 0, 1, 7], Good),
         seed("a_strange_note", UNCLEAR | AS_MOVED, 3, &WRITE_10, &[], &[], Failed),
-        seed(
+        filled(seed(
             "orwrite_loses_often",
             AS_MOVED,
             7,
@@ -140,16 +151,29 @@ pub(super) fn seeds() -> Vec<Seed> {
             &[0, 0xe1, 0xe7, 3, 0xe0, 4, 0xe0, 0xe0],
             &[9; 40],
             Good,
-        ),
-        seed("orwrite_fails_within", AS_MOVED, 7, &ORWRITE, &[0, 1, 7, 0xf3, 0], &[9; 16384], Failed),
+        )),
+        filled(seed("orwrite_fails_within", AS_MOVED, 7, &ORWRITE, &[0, 1, 7, 0xf3, 0], &[9; 16384], Failed)),
         seed("copy", 3, 7, &COPY, &[], &copy(), Good),
-        seed("copy_fails_within", 0, 7, &COPY, &[1, 2, 0xf3, 0], &copy(), Failed),
+        filled(seed("copy_within_a_disk", 0, 7, &COPY, &[], &copy(), Good)),
+        filled(seed("copy_fails_within", 0, 7, &COPY, &[1, 2, 0xf3, 0], &copy(), Failed)),
+        filled(seed("status", AS_MOVED, 7, &STATUS, &[], &[], Reply)),
         seed("status_in_pieces", AS_MOVED | 3, 7, &STATUS, &[], &[], Reply),
         seed("status_is_not_known", AS_MOVED | 2, 7, &STATUS, &[0xf0, 6], &[], Reply),
         seed("status_fails", AS_MOVED | 2, 7, &STATUS, &[0xf0, 0], &[], Failed),
+        seed("reserved_write_same", AS_MOVED, RESERVED, &all, &[], &[], Failed),
+        seed("reserved_format", 0, RESERVED, &FORMAT, &[], &[], Failed),
+        seed("reserved_overwrite", 0, RESERVED, &OVERWRITE, &[], &[0x83, 0, 0, 1, 7], Good),
+        seed("format_failed_and_exit", FORMATTING, 3, &EXIT, &[0, 0xf1, 0], &[], Good),
         seed("attention", AS_MOVED | ATTENTION, 0, &WRITE_10, &[], &[], Good),
     ]);
     seeds
+}
+
+/// The same on a disk that is not empty.
+fn filled(seed: Seed) -> Seed {
+    let mut bytes = seed.bytes;
+    bytes[2] = 0x83;
+    Seed { bytes, ..seed }
 }
 
 /// EXTENDED COPY of blocks 2 to 49 to block 60 and behind.

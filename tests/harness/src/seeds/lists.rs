@@ -38,6 +38,9 @@ const LISTS: &[(&str, &[u8], Became)] = &[
         Good,
     ),
     ("extended_copy_past_the_end", &[4, 1, 0x83, 0, 0, 0, 0, 0, 1, 2, 0, 3, 0, 7, 0, 3, 4, 9, 0, 2, 0, 8], Refused),
+    ("extended_copy_to_past_the_end", &[4, 1, 0x83, 0, 0, 0, 0, 0, 1, 1, 4, 2, 0, 9, 0, 8], Refused),
+    // The lower byte of the source's offset in bytes.
+    ("extended_copy_part_of_a_block", &[4, 0, 0x83, 0, 0, 0, 0, 1, 109, 0, 2, 1, 1, 1, 3, 0, 70, 0, 33], Refused),
     ("extended_copy_cut_short", &[4, 0, 0x83, 0xff, 0, 0, 0, 0, 1, 1, 0, 3, 0, 70, 0, 33], Refused),
     ("extended_copy_buffer_short", &[4, 0, 0x83, 0, 0xff, 0, 0, 0, 1, 1, 0, 3, 0, 70, 0, 33], Refused),
     ("extended_copy_devices_short", &[4, 0, 0x83, 0, 0, 0xff, 0, 0, 1, 1, 0, 3, 0, 70, 0, 33], Refused),
