@@ -15,6 +15,9 @@ pub const SUBTYPE: &str = "rbd";
 /// Longest `dev_config` the kernel keeps (`TCMU_CONFIG_LEN` less its NUL).
 pub const MAX_DEV_CONFIG: usize = 255;
 
+/// The option that may stand anywhere.
+const CMD_TIME_OUT: &str = "tcmur_cmd_time_out=";
+
 /// A parsed configuration string.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CfgString {
@@ -140,7 +143,7 @@ impl CfgString {
         let mut parsed = CfgString::default();
         let mut target = None;
         for part in text.split(';').filter(|part| !part.is_empty()) {
-            if target.is_none() && !part.starts_with("tcmur_cmd_time_out=") {
+            if target.is_none() && !part.starts_with(CMD_TIME_OUT) {
                 target = Some(part);
             } else {
                 parsed.option(part)?;
@@ -189,6 +192,10 @@ impl CfgString {
 impl fmt::Display for CfgString {
     /// The string that parses to this value, without the subtype.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.pool.starts_with(CMD_TIME_OUT) {
+            // Else it would be taken for the option, which may stand before the pool.
+            f.write_str("/")?;
+        }
         write!(f, "{}/{}", self.pool, self.image)?;
         if let Some(timeout) = self.osd_op_timeout {
             write!(f, ";osd_op_timeout={}", timeout.as_secs_f64())?;

@@ -36,6 +36,14 @@ fn takes_what_the_incumbent_serves() {
     }
 }
 
+/// Found by fuzzing.
+#[test]
+fn a_pool_that_looks_like_an_option_is_printed_so_that_it_is_none() {
+    let parsed = CfgString::parse("//tcmur_cmd_time_out=5/img").unwrap();
+    assert_eq!(parsed, plain("tcmur_cmd_time_out=5", "img"));
+    assert_eq!(CfgString::parse(&parsed.to_string()), Ok(parsed));
+}
+
 #[test]
 fn lists_what_it_skips() {
     let table = [

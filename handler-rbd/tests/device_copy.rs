@@ -69,6 +69,7 @@ fn segments_are_copied_in_their_order() {
     assert_eq!(verdict(&rig.ask(&cdb, data)), GOOD);
     assert!(rig.disk.snapshot() == expected);
     assert_eq!(copy_status(&rig, 1), Some((1, 3, 1500 * 512)));
+    assert_eq!(copy_status(&rig, 1), None, "told once");
     assert_eq!(copy_status(&rig, 2), None);
     rig.clean();
 }

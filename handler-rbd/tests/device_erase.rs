@@ -114,7 +114,7 @@ fn what_came_before_is_on_the_disk_before() {
     let other = rig.send(&[0x28, 0, 0, 0, 0, 9, 0, 0, 1, 0], Direction::In(512));
     rig.held(2);
     let format = rig.send(&FORMAT, Direction::None);
-    assert_eq!(verdict(&rig.ask(&TEST_UNIT_READY, Direction::None)), FORMATTING);
+    until(|| verdict(&rig.ask(&TEST_UNIT_READY, Direction::None)) == FORMATTING);
     assert!(rig.disk.release(1));
     assert_eq!(verdict(&rig.wait(other)), GOOD);
     assert_eq!(rig.disk.held(), 1, "begun with a write under way");
@@ -218,6 +218,7 @@ fn an_abort_ends_the_command_and_not_the_erasure() {
         let write = rig.send(&[0x2a, 0, 0, 0, 0, 9, 0, 0, 1, 0], Direction::Out(vec![9; 512]));
         rig.held(1);
         let format = rig.send(&FORMAT, Direction::None);
+        until(|| verdict(&rig.ask(&TEST_UNIT_READY, Direction::None)) == FORMATTING);
         if begun {
             release(&rig, 2);
             rig.held(PIECES);

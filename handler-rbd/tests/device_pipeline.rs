@@ -10,8 +10,8 @@ use device_rig::{DISK, Rig, identity, model, until, verdict};
 use handler_rbd::block::{BackendError, ErrorKind};
 use handler_rbd::device::Message;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use uio_ring::mock::{Direction, MockConfig, Place, Reset};
 
 const GOOD: (u8, [u8; 3]) = (0, [0, 0, 0]);
@@ -70,81 +70,6 @@ fn lengths_of_buffer_and_command_are_compared() {
     assert_eq!(verdict(&rig.ask(&[0x28, 0, 0, 0, 0, 0, 0, 0, 8, 0], Direction::In(512))), wrong);
     assert_eq!(verdict(&rig.ask(&read(0), Direction::None)), wrong);
     assert!(rig.disk.snapshot().iter().all(|&byte| byte == 0), "nothing was written");
-    rig.clean();
-}
-
-#[test]
-fn an_identity_is_read_anew_each_time() {
-    let count = Arc::new(AtomicU32::new(0));
-    let counted = count.clone();
-    let source = move || Ok(identity(&format!("serial-{}", counted.fetch_add(1, Ordering::Relaxed))));
-    let rig = Rig::with(model(), Arc::new(source));
-    for n in 0..3 {
-        let data = rig.ask(&UNIT_SERIAL, Direction::In(96)).data.unwrap();
-        assert_eq!(data[..4], [0, 0x80, 0, 9]); // with the NUL that tcmu-runner sent too
-        assert_eq!(data[4..], *format!("serial-{n}\0").as_bytes());
-    }
-    // What needs no identity asks for none.
-    assert_eq!(verdict(&rig.ask(&[0x12, 1, 0xb0, 0, 64, 0], Direction::In(64))), GOOD);
-    assert_eq!(count.load(Ordering::Relaxed), 3);
-    rig.clean();
-}
-
-#[test]
-fn a_slow_identity_delays_nobody_else() {
-    let slow = || {
-        std::thread::sleep(Duration::from_millis(300));
-        Ok(identity("slow"))
-    };
-    let rig = Rig::with(model(), Arc::new(slow));
-    let inquiries = [(); 3].map(|()| rig.send(&INQUIRY, Direction::In(96)));
-    for n in 0..20 {
-        assert_eq!(verdict(&rig.ask(&write(n), block(n))), GOOD);
-    }
-    assert!(!inquiries.iter().any(|&inquiry| rig.answered(inquiry)));
-    for inquiry in inquiries {
-        assert_eq!(rig.wait(inquiry).data.unwrap().len(), 74);
-    }
-    rig.clean();
-}
-
-#[test]
-fn an_identity_that_cannot_be_read_is_busy() {
-    let rig = Rig::with(model(), Arc::new(|| Err("no such file".to_owned())));
-    assert_eq!(verdict(&rig.ask(&INQUIRY, Direction::In(96))), BUSY);
-    assert_eq!(verdict(&rig.ask(&read(0), Direction::In(512))), GOOD);
-    rig.clean();
-}
-
-#[test]
-fn an_identity_that_takes_too_long_is_busy() {
-    let (gate, opens) = crossbeam_channel::bounded::<()>(0);
-    let source = move || {
-        let _ = opens.recv();
-        Ok(identity("late"))
-    };
-    let rig = Rig::with(model(), Arc::new(source));
-    let start = Instant::now();
-    assert_eq!(verdict(&rig.ask(&INQUIRY, Direction::In(96))), BUSY);
-    let waited = start.elapsed();
-    assert!(waited > Duration::from_secs(1) && waited < Duration::from_secs(3), "{waited:?}");
-    drop(gate); // late, and no longer waited for
-    assert_eq!(verdict(&rig.ask(&INQUIRY, Direction::In(96))), GOOD);
-    rig.clean();
-}
-
-#[test]
-fn a_panic_in_the_identity_source_costs_one_command() {
-    let count = AtomicU32::new(0);
-    let source = move || match count.fetch_add(1, Ordering::Relaxed) {
-        0 => panic!("a defect"),
-        _ => Ok(identity("well")),
-    };
-    let rig = Rig::with(model(), Arc::new(source));
-    assert_eq!(verdict(&rig.ask(&INQUIRY, Direction::In(96))), BUSY);
-    // Had the panic not been noticed, this one would wait for the same answer in vain.
-    assert_eq!(verdict(&rig.ask(&INQUIRY, Direction::In(96))), GOOD);
-    assert_eq!(verdict(&rig.ask(&read(0), Direction::In(512))), GOOD);
     rig.clean();
 }
 
@@ -332,25 +257,6 @@ fn a_reset_under_load_acknowledges_nothing_falsely() {
         assert_eq!(rig.ask(&read(20), Direction::In(512)).data.unwrap(), [2; 512]);
         rig.clean();
     }
-}
-
-#[test]
-fn a_reset_voids_what_waits_for_an_identity() {
-    let (gate, opens) = crossbeam_channel::bounded::<()>(0);
-    let source = move || {
-        let _ = opens.recv();
-        Ok(identity("late"))
-    };
-    let rig = Rig::with(model(), Arc::new(source));
-    let lost = [(); 4].map(|()| rig.send(&INQUIRY, Direction::In(96)));
-    assert_eq!(verdict(&rig.ask(&TEST_UNIT_READY, Direction::None)), GOOD);
-    rig.kernel.reset(Reset::Fail);
-    drop(gate); // the first the device hears of it is when it answers them
-    for ticket in lost {
-        assert_eq!(verdict(&rig.wait(ticket)), (2, [2, 8, 0]));
-    }
-    assert_eq!(verdict(&rig.ask(&INQUIRY, Direction::In(96))), GOOD);
-    rig.clean();
 }
 
 #[test]

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # libiscsi's conformance suite, 512 and 4096 byte blocks: which tests pass, and why the others do not.
-# limit: 420
+# limit: 1200
 # shellcheck disable=SC1091
 . "$(dirname "$0")/lib.sh"
 

@@ -16,6 +16,7 @@ pub(super) fn read(backstore: &Backstore, config: &str) -> Result<Identity, File
         implicit_trans_secs: of_port.map_or(0, |group| group.implicit_trans_secs),
         groups: groups.iter().map(|found| group(found, port.as_ref())).collect(),
         port: port.map(target_port),
+        write_exclusive: backstore.write_exclusive()?,
     })
 }
 

@@ -14,7 +14,9 @@ use crate::kernel::file::FileError;
 use crate::kernel::uio::{UioDevice, UioError};
 use crate::log::Chain;
 use crate::lun::{Geometry, LogicalUnit};
-use crate::rbd::{Cluster, ClusterConfig, CommandError, ConnectError, Image, OpenError, ServiceStatus};
+use crate::rbd::{
+    Cluster, ClusterConfig, CommandError, ConnectError, Image, NOTE_KEY, OpenError, ServiceStatus,
+};
 use crate::records::{DeviceKey, Record, Records};
 use nix::errno::Errno;
 use std::io;
@@ -24,9 +26,6 @@ use uio_ring::{AttachError, Doorbell, Mapping, Ring};
 
 /// How long the ring's file may stay busy or absent: a predecessor is being torn down, or udev is late.
 const UIO_PATIENCE: Duration = Duration::from_secs(5);
-
-/// Key of the note in the image's metadata.
-const NOTE_KEY: &str = "tcmu-rbd.note";
 
 /// Why a device cannot be served. Each is one sentence that names the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -334,12 +333,13 @@ fn tell_of_note(device: &DeviceName, note: &[u8], unclear: bool) {
     if unclear {
         let image = device.config.split_once('/').map_or("", |(_, image)| image);
         let image = image.split_once(';').map_or(image, |(image, _)| image);
+        let key = NOTE_KEY.to_string_lossy();
         tracing::error!(
             %device,
             note = &*note,
             "refusing medium access: the image was being erased in a way that this version does not know; \
              serve it with the version that began, or write the image off as erased in part: \
-             'rbd image-meta remove {image} {NOTE_KEY}', then restart"
+             'rbd image-meta remove {image} {key}', then restart"
         );
     } else if !note.is_empty() {
         tracing::warn!(%device, note = &*note, "going on with an erasure that was interrupted");

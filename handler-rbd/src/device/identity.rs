@@ -22,39 +22,60 @@ pub(super) struct Parked {
 }
 
 /// The commands that wait, and the fetch they wait for.
+///
+/// Each gets what was read after it came: what it depends on (a reservation, say) may have changed since a fetch that
+/// was under way then began.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
+    /// For the fetch that is under way.
     parked: Vec<Parked>,
+    /// For the one after that.
+    next: Vec<Parked>,
     fetching: bool,
 }
 
 impl Waiting {
     /// Lets a command wait; `fetch` is started unless one is under way.
     pub(super) fn park(&mut self, command: Command, token: Token, fetch: impl FnOnce()) {
-        self.parked.push(Parked { command, token, since: Instant::now() });
-        if !self.fetching {
-            self.fetching = true;
-            fetch();
+        let parked = Parked { command, token, since: Instant::now() };
+        if self.fetching {
+            self.next.push(parked);
+            return;
         }
+        self.parked.push(parked);
+        self.fetching = true;
+        fetch();
     }
 
-    /// The fetch is over: everything that waited, to be carried out now.
-    pub(super) fn fetched(&mut self) -> Vec<Parked> {
-        self.fetching = false;
-        std::mem::take(&mut self.parked)
+    /// The fetch is over: what waited for it, to be carried out now. `fetch` is started again for what came meanwhile.
+    pub(super) fn fetched(&mut self, fetch: impl FnOnce()) -> Vec<Parked> {
+        let done = std::mem::replace(&mut self.parked, std::mem::take(&mut self.next));
+        self.fetching = !self.parked.is_empty();
+        if self.fetching {
+            fetch();
+        }
+        done
+    }
+
+    /// Everything that waits and fulfils a condition.
+    pub(super) fn take(&mut self, mut condition: impl FnMut(&Parked) -> bool) -> Vec<Parked> {
+        let mut taken = Vec::new();
+        for list in [&mut self.parked, &mut self.next] {
+            let (out, left) = std::mem::take(list).into_iter().partition(&mut condition);
+            *list = left;
+            taken.extend::<Vec<_>>(out);
+        }
+        taken
     }
 
     /// Commands that have waited too long.
     pub(super) fn overdue(&mut self) -> Vec<Parked> {
-        let (overdue, parked) =
-            std::mem::take(&mut self.parked).into_iter().partition(|p| p.since.elapsed() >= PATIENCE);
-        self.parked = parked;
-        overdue
+        self.take(|parked| parked.since.elapsed() >= PATIENCE)
     }
 
     /// How long the loop may sleep without missing that.
     pub(super) fn timeout(&self) -> Option<Duration> {
-        let oldest = self.parked.iter().map(|p| p.since).min()?;
+        let oldest = self.parked.iter().chain(&self.next).map(|p| p.since).min()?;
         Some(PATIENCE.saturating_sub(oldest.elapsed()))
     }
 }

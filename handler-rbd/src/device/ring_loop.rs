@@ -253,7 +253,7 @@ impl Served {
                 if let Err(error) = &identity {
                     tracing::warn!(error, "cannot read the device's identity, answering BUSY");
                 }
-                let parked = self.waiting.fetched();
+                let parked = self.waiting.fetched(self.fetch_identity());
                 self.for_each(parked, |device, Parked { command, token, .. }| match &identity {
                     Ok(identity) => device.execute(&command, token, Some(identity)),
                     Err(_) => device.complete(token, &Outcome::Busy),
@@ -285,17 +285,22 @@ impl Served {
         result
     }
 
+    /// What starts reading the identity, on a thread of its own.
+    fn fetch_identity(&self) -> impl FnOnce() + use<> {
+        let (source, sender, waker) = (self.identity.clone(), self.sender.clone(), self.waker.clone());
+        move || {
+            identity::fetch(source, move |message| {
+                let _ = sender.send(message);
+                waker.wake();
+            });
+        }
+    }
+
     fn begin(&mut self, uio_ring::Command { cdb, token }: uio_ring::Command) -> Result<(), RingError> {
         match guarded(|| self.lun.decode(cdb.as_bytes()), Err(Sense::INTERNAL_FAILURE)) {
             Ok(command) if LogicalUnit::needs_identity(&command) => {
-                let (source, sender, waker) =
-                    (self.identity.clone(), self.sender.clone(), self.waker.clone());
-                self.waiting.park(command, token, || {
-                    identity::fetch(source, move |message| {
-                        let _ = sender.send(message);
-                        waker.wake();
-                    });
-                });
+                let fetch = self.fetch_identity();
+                self.waiting.park(command, token, fetch);
                 Ok(())
             }
             Ok(command) => self.execute(&command, token, None),

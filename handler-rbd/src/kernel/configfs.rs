@@ -84,6 +84,14 @@ impl Backstore {
         Ok(text.strip_prefix(SERIAL_PREFIX.trim_end()).unwrap_or(&text).trim_start().to_owned())
     }
 
+    /// Whether somebody holds a persistent reservation of a Write Exclusive type.
+    pub fn write_exclusive(&self) -> Result<bool, FileError> {
+        let text = file::text(&self.dir.join("pr/res_pr_type"))?;
+        Ok(text
+            .strip_prefix("SPC-3 Reservation Type: ")
+            .is_some_and(|kind| kind.starts_with("Write Exclusive")))
+    }
+
     /// Answers new commands with BUSY (`true`), or lets them through again.
     pub fn block(&self, block: bool) -> Result<(), FileError> {
         file::write(&self.dir.join("action/block_dev"), if block { "1" } else { "0" })

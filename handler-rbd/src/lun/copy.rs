@@ -37,7 +37,7 @@ pub(super) fn extended_copy(
         return Err(Sense::PARAMETER_LIST_LENGTH);
     }
     let name = vpd::naa(&identity.ok_or(Sense::INTERNAL_FAILURE)?.unit_serial);
-    let CopyList { id, segments } = list::parse(len, params, &name, unit.block_size)?;
+    let CopyList { id, keep, segments } = list::parse(len, params, &name, unit.block_size)?;
     let copy = Copy::new(segments, unit.size(), unit.limits.object_size)?;
     if copy.is_exhausted() {
         return Ok(Step::Done(Outcome::Good));
@@ -45,16 +45,23 @@ pub(super) fn extended_copy(
     if unit.copies.running >= usize::from(list::MAX_COPIES) {
         return Ok(Step::Done(Outcome::TaskSetFull));
     }
-    unit.copies.begin(id);
+    unit.copies.begin(id, keep);
     Ok(Step::Run(Job::many(copy, true).with_role(Role::Copy(id))))
 }
 
 /// RECEIVE COPY RESULTS.
 pub(super) fn results(unit: &LogicalUnit, ask: CopyResults, reply: &mut Vec<u8>) -> Result<(), Sense> {
-    let of = |id| unit.copies.find(id).ok_or(Sense::invalid_cdb_field(2, Some(7)));
+    let none = Sense::invalid_cdb_field(2, Some(7));
+    let of = |id| unit.copies.find(id).ok_or(none);
     match ask {
         CopyResults::OperatingParameters => list::operating_parameters(unit.block_size, reply),
-        CopyResults::Status(id) => of(id).map(|copy| list::status(copy.state, copy.progress, reply))?,
+        CopyResults::Status(id) => {
+            let copy = of(id)?;
+            if copy.told {
+                return Err(none);
+            }
+            list::status(copy.state, copy.progress, reply);
+        }
         CopyResults::FailedSegmentDetails(id) => match of(id)?.state {
             // SPC-4, the command's clause: of a copy that is not over there is nothing to tell.
             CopyState::Running => return Err(Sense::invalid_cdb_field(2, Some(7))),
@@ -67,7 +74,8 @@ pub(super) fn results(unit: &LogicalUnit, ask: CopyResults, reply: &mut Vec<u8>)
 /// Copies in progress, and the last ones that ended.
 ///
 /// A list identifier is an initiator's own, but the ring does not tell initiators apart: of several copies with one
-/// identifier the latest counts.
+/// identifier the latest counts. Once a copy has ended, its status is told once, and not at all if the initiator said that
+/// it need not be kept (SPC-4, "COPY STATUS service action", LIST ID USAGE).
 #[derive(Debug, Default)]
 pub(super) struct Copies {
     running: usize,
@@ -79,15 +87,18 @@ struct Known {
     id: u8,
     state: CopyState,
     progress: Progress,
+    keep: bool,
+    told: bool,
 }
 
 impl Copies {
-    fn begin(&mut self, id: Option<u8>) {
+    fn begin(&mut self, id: Option<u8>, keep: bool) {
         self.running += 1;
         let Some(id) = id else { return };
         self.known.retain(|known| known.id != id);
         self.known.truncate(RESULTS - 1);
-        self.known.push_front(Known { id, state: CopyState::Running, progress: Progress::default() });
+        let (state, progress) = (CopyState::Running, Progress::default());
+        self.known.push_front(Known { id, state, progress, keep, told: false });
     }
 
     fn find(&self, id: u8) -> Option<&Known> {
@@ -106,6 +117,15 @@ impl Copies {
         }
         if let Some(known) = self.known.iter_mut().find(|known| Some(known.id) == id) {
             (known.progress, known.state) = (progress, state);
+        }
+        self.known.retain(|known| known.keep || known.state == CopyState::Running);
+    }
+
+    /// COPY STATUS of this one has been answered.
+    pub(super) fn told(&mut self, id: u8) {
+        let ended = |known: &&mut Known| known.id == id && known.state != CopyState::Running;
+        if let Some(known) = self.known.iter_mut().find(ended) {
+            known.told = true;
         }
     }
 

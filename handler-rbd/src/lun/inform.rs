@@ -21,7 +21,7 @@ pub(super) fn needs_identity(command: &Command) -> bool {
         Command::Inquiry { page: Some(page), .. } => {
             matches!(page, vpd::UNIT_SERIAL_NUMBER | vpd::DEVICE_IDENTIFICATION)
         }
-        _ => false,
+        _ => command.writes_without_data(),
     }
 }
 

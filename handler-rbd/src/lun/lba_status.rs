@@ -21,9 +21,10 @@ const PIECES: u32 = 64;
 /// Most descriptors in a reply.
 const DESCRIPTORS: usize = 4096;
 
-pub(super) fn get(unit: &LogicalUnit, lba: Lba, allocation: u32) -> Result<Step, Sense> {
+pub(super) fn get(unit: &LogicalUnit, lba: Lba, scan: Blocks, allocation: u32) -> Result<Step, Sense> {
     // SBC-3, the command's clause: at least the starting block must be there.
     let Some(blocks @ 1..) = unit.blocks.checked_sub(lba.0) else { return Err(Sense::LBA_OUT_OF_RANGE) };
+    let blocks = if scan.0 == 0 { blocks } else { blocks.min(scan.0) };
     let range = unit.locate(Extent { lba, blocks: Blocks(blocks) })?;
     // SPC-4, "Allocation length": none is not an error.
     if allocation == 0 {
@@ -54,7 +55,7 @@ struct LbaStatus {
     /// Whether one is out. The answers are needed in order, and the first may be enough.
     asking: bool,
     runs: Runs,
-    /// Where the disk ends, in bytes.
+    /// Where the disk, or what is asked about, ends, in bytes.
     end: u64,
     allocation: u32,
 }

@@ -25,6 +25,7 @@ pub use job::{Answer, DataOut, Finished, Job, Memory, Task};
 pub use outcome::Outcome;
 
 use crate::block::{ByteRange, Limits};
+use crate::scsi::extended_copy::CopyResults;
 use crate::scsi::{Command, Extent, Sense, mode_select, opcode};
 
 /// What a logical unit is made from.
@@ -158,6 +159,18 @@ impl LogicalUnit {
         params: &[u8],
         reply: &mut Vec<u8>,
     ) -> Result<Step, Sense> {
+        if command.writes_without_data() {
+            // The kernel checks reservations, but those of a Write Exclusive type only for commands with data from
+            // the initiator (`core_scsi3_pr_seq_non_holder`). Who sent this one the ring does not say, so with such a
+            // reservation even its holder is refused.
+            match identity {
+                None => return Err(Sense::INTERNAL_FAILURE),
+                Some(identity) if identity.write_exclusive => {
+                    return Ok(Step::Done(Outcome::ReservationConflict));
+                }
+                Some(_) => {}
+            }
+        }
         match *command {
             Command::Read(extent) => access::read(self, extent, transfer),
             Command::Write(extent) => access::write(self, extent, transfer),
@@ -165,7 +178,7 @@ impl LogicalUnit {
             Command::PreFetch(extent) => access::pre_fetch(self, extent),
             Command::WriteAtomic(extent) => access::write_atomic(self, extent, transfer),
             Command::OrWrite(extent) => orwrite::orwrite(self, extent, transfer),
-            Command::GetLbaStatus { lba, allocation } => lba_status::get(self, lba, allocation),
+            Command::GetLbaStatus { lba, scan, allocation } => lba_status::get(self, lba, scan, allocation),
             Command::SynchronizeCache(extent) => access::synchronize_cache(self, extent),
             Command::Verify { extent, check } => verify::verify(self, extent, check, transfer),
             Command::WriteAndVerify { extent, check } => {
@@ -206,6 +219,9 @@ impl LogicalUnit {
             | Command::ReceiveCopyResults { .. }
             | Command::ReportTargetPortGroups { .. } => {
                 inform::reply(self, command, identity, reply)?;
+                if let Command::ReceiveCopyResults { ask: CopyResults::Status(id), .. } = *command {
+                    self.copies.told(id);
+                }
                 Ok(Step::Reply)
             }
         }

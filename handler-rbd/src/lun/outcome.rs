@@ -15,6 +15,8 @@ pub enum Outcome {
     Busy,
     /// TASK SET FULL: the initiator tries again with fewer commands out.
     TaskSetFull,
+    /// RESERVATION CONFLICT.
+    ReservationConflict,
 }
 
 impl Outcome {
@@ -25,6 +27,7 @@ impl Outcome {
             Self::CheckCondition(_) => 0x02,
             Self::Busy => 0x08,
             Self::TaskSetFull => 0x28,
+            Self::ReservationConflict => 0x18,
         }
     }
 
@@ -32,7 +35,7 @@ impl Outcome {
     pub(super) fn cause(self) -> Option<Sense> {
         match self {
             Self::CheckCondition(sense) => Some(sense),
-            Self::Good | Self::Busy | Self::TaskSetFull => None,
+            Self::Good | Self::Busy | Self::TaskSetFull | Self::ReservationConflict => None,
         }
     }
 
@@ -40,7 +43,7 @@ impl Outcome {
     pub(super) fn at(self, lba: Lba) -> Self {
         match self {
             Self::CheckCondition(sense) => Self::CheckCondition(sense.at(lba)),
-            Self::Good | Self::Busy | Self::TaskSetFull => self,
+            Self::Good | Self::Busy | Self::TaskSetFull | Self::ReservationConflict => self,
         }
     }
 
@@ -48,7 +51,7 @@ impl Outcome {
     pub fn sense(self) -> Option<[u8; sense::LEN]> {
         match self {
             Self::CheckCondition(sense) => Some(sense.to_bytes()),
-            Self::Good | Self::Busy | Self::TaskSetFull => None,
+            Self::Good | Self::Busy | Self::TaskSetFull | Self::ReservationConflict => None,
         }
     }
 }

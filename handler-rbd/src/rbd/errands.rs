@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 /// Key of the note in the image's metadata. Keys that librbd gives a meaning begin with `conf_` or `.rbd`.
-const KEY: &CStr = c"tcmu-rbd.note";
+pub const KEY: &CStr = c"tcmu-rbd.note";
 
 const INVALID: BackendError = BackendError::new(ErrorKind::Invalid);
 

@@ -33,5 +33,6 @@ mod image;
 mod media;
 
 pub use cluster::{Cluster, ClusterConfig, CommandError, ServiceStatus};
+pub use errands::KEY as NOTE_KEY;
 pub use error::{ConnectError, OpenError};
 pub use image::Image;

@@ -9,6 +9,7 @@ use super::format::FormatHeader;
 use super::opcode::lookup;
 use super::sanitize::{Sanitize, Service};
 use super::sense::Sense;
+use super::variable;
 use super::{Blocks, Extent, Lba};
 
 /// A decoded command.
@@ -61,10 +62,12 @@ pub enum Command {
         /// ALLOCATION LENGTH.
         allocation: u32,
     },
-    /// GET LBA STATUS(16).
+    /// GET LBA STATUS(16) and (32).
     GetLbaStatus {
         /// STARTING LOGICAL BLOCK ADDRESS.
         lba: Lba,
+        /// SCAN LENGTH: no more blocks than these; zero sets no bound.
+        scan: Blocks,
         /// ALLOCATION LENGTH.
         allocation: u32,
     },
@@ -251,8 +254,12 @@ impl DataPhase {
 /// Reads a CDB. What follows its length, which the opcode's group gives, is ignored.
 pub fn decode(cdb: &[u8]) -> Result<Command, Sense> {
     let Some(bytes) = cdb.first_chunk() else { return decode_short(cdb) };
-    let cdb = Cdb::new(*bytes);
-    lookup(cdb)?.parse(cdb)
+    let fixed = Cdb::new(*bytes);
+    match lookup(fixed) {
+        Ok(row) => row.parse(fixed),
+        Err(_) if bytes[0] == variable::OPCODE => variable::decode(cdb),
+        Err(sense) => Err(sense),
+    }
 }
 
 fn decode_short(cdb: &[u8]) -> Result<Command, Sense> {
@@ -264,6 +271,9 @@ fn decode_short(cdb: &[u8]) -> Result<Command, Sense> {
         return Err(Sense::INVALID_OPCODE);
     }
     let padded = Cdb::new(padded);
+    if cdb.first() == Some(&variable::OPCODE) {
+        return variable::decode(cdb);
+    }
     let row = lookup(padded)?;
     if cdb.len() < row.usage().len() {
         // Cannot come from the kernel, which takes the length from the opcode too. The first byte missing
@@ -274,6 +284,15 @@ fn decode_short(cdb: &[u8]) -> Result<Command, Sense> {
 }
 
 impl Command {
+    /// Whether it overwrites the medium without any data from the initiator.
+    pub fn writes_without_data(&self) -> bool {
+        match *self {
+            Self::FormatUnit { list: None } | Self::WriteSame { no_data: true, .. } => true,
+            Self::Sanitize(ask) => !matches!(ask.service, Service::Overwrite { .. }),
+            _ => false,
+        }
+    }
+
     /// What the data buffer is for.
     pub fn data(&self) -> DataPhase {
         match *self {

@@ -37,6 +37,8 @@ const BYTES_TO_BYTES_LEN: usize = 32;
 pub struct CopyList {
     /// LIST IDENTIFIER, unless there is none.
     pub id: Option<u8>,
+    /// LIST ID USAGE: what became of the copy is to be kept when it has ended.
+    pub keep: bool,
     /// The segments, in their order.
     pub segments: Vec<Segment>,
 }
@@ -67,7 +69,8 @@ pub fn parse(len: u32, list: &[u8], name: &[u8; 16], block_size: u32) -> Result<
     if u64::from(len) < end as u64 || list.len() < end {
         return Err(Sense::PARAMETER_LIST_LENGTH);
     }
-    let id = match (header[1] >> 3) & 0x03 {
+    let usage = (header[1] >> 3) & 0x03;
+    let id = match usage {
         0b00 | 0b10 => Some(header[0]),
         0b11 if header[0] == 0 => None,
         0b11 => return Err(Sense::invalid_parameter(0)),
@@ -76,7 +79,7 @@ pub fn parse(len: u32, list: &[u8], name: &[u8; 16], block_size: u32) -> Result<
     let (devices, segments) = list[HEADER..end].split_at(usize::try_from(devices_len).unwrap_or(usize::MAX));
     let devices = devices_of(devices, name, block_size)?;
     let segments = segments_of(segments, end - segments.len(), &devices, block_size)?;
-    Ok(CopyList { id, segments })
+    Ok(CopyList { id, keep: usage == 0b00, segments })
 }
 
 const INLINE_DATA_LENGTH_EXCEEDED: Code = Code(0x26, 0x0b);

@@ -15,6 +15,8 @@ pub struct Identity {
     pub groups: Vec<PortGroup>,
     /// IMPLICIT TRANSITION TIME in seconds, 0 if unknown.
     pub implicit_trans_secs: u8,
+    /// Whether somebody holds a persistent reservation of a Write Exclusive type.
+    pub write_exclusive: bool,
 }
 
 /// A SCSI target port.

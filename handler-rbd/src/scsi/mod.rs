@@ -24,6 +24,7 @@ pub mod sense;
 pub mod supported;
 pub mod task_management;
 pub mod unmap;
+pub mod variable;
 pub mod vpd;
 
 pub use command::{Command, DataPhase, decode};

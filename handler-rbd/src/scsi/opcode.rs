@@ -6,12 +6,14 @@
 //! refused by that alone. Named, though nothing depends on them: DPO is a hint; FUA, FUA_NV and SYNC_NV ask
 //! for what every write gives here; IMMED allows an early answer, and a late one keeps more than its promise;
 //! GROUP NUMBER has no effect without groups to count in;
+//! REPORT TYPE is ignored by a device that supports none but 00h (RTP = 0);
 //! CMPLST is about a list of defects that is empty; AUSE is ignored by EXIT FAILURE MODE.
 
 use super::cdb::{CDB_MAX, Cdb};
 use super::command::Command;
 use super::parse;
 use super::sense::Sense;
+use super::variable;
 
 /// What a logical unit must have for a command to be one of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,7 +176,7 @@ pub const TABLE: &[Row] = &[
     Row::new("WRITE SAME(16)", &[0x93, 0x09, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0], parse::write_same_16),
     Row::new("WRITE ATOMIC(16)", &[0x9c, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0], parse::write_atomic_16).needing(Need::AtomicWrite),
     Row::service("READ CAPACITY(16)", &[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], parse::read_capacity_16),
-    Row::service("GET LBA STATUS(16)", &[0x9e, 0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0], parse::get_lba_status_16),
+    Row::service("GET LBA STATUS(16)", &[0x9e, 0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0], parse::get_lba_status_16),
     Row::service("REPORT TARGET PORT GROUPS", &[0xa3, 0x2a, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], parse::report_target_port_groups).needing(Need::Port),
     Row::service("REPORT SUPPORTED OPERATION CODES", &[0xa3, 0x0c, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0], parse::report_supported_operation_codes),
     Row::service("REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", &[0xa3, 0x0d, 0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], parse::report_supported_task_management_functions),
@@ -184,6 +186,41 @@ pub const TABLE: &[Row] = &[
     Row::new("VERIFY(12)", &[0xaf, 0x16, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0], parse::verify_12),
     Row::new("READ DEFECT DATA(12)", &[0xb7, 0x1f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0], parse::read_defect_data_12),
 ];
+
+/// A command as it is reported: a row of [`TABLE`] or of [`variable::TABLE`].
+#[derive(Clone, Copy, Debug)]
+pub struct Described {
+    /// The command's name in the standard.
+    pub name: &'static str,
+    /// OPERATION CODE.
+    pub opcode: u8,
+    /// SERVICE ACTION, if the opcode has them.
+    pub service_action: Option<u16>,
+    /// CDB usage data; as long as the CDB.
+    pub usage: &'static [u8],
+    /// What a logical unit must have for it.
+    pub need: Need,
+}
+
+/// Every command, by opcode and service action.
+pub fn described() -> impl Iterator<Item = Described> {
+    let short = |row: &'static Row| Described {
+        name: row.name,
+        opcode: row.opcode(),
+        service_action: row.service_action.map(u16::from),
+        usage: row.usage,
+        need: row.need,
+    };
+    let long = |row: &'static variable::LongRow| Described {
+        name: row.name,
+        opcode: variable::OPCODE,
+        service_action: Some(row.service_action),
+        usage: &row.usage,
+        need: Need::Nothing,
+    };
+    let (before, after) = ROWS.split_at(ROWS.partition_point(|row| row.opcode() < variable::OPCODE));
+    before.iter().map(short).chain(variable::TABLE.iter().map(long)).chain(after.iter().map(short))
+}
 
 /// No row has this opcode.
 const ABSENT: u8 = 0xff;

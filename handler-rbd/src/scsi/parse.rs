@@ -163,9 +163,8 @@ pub(super) fn read_capacity_16(cdb: Cdb) -> Parsed {
     Ok(Command::ReadCapacity16 { allocation: cdb.u32::<10>() })
 }
 
-/// REPORT TYPE, which SBC-4 put into byte 14, can only be 0, all blocks: the usage data see to that.
 pub(super) fn get_lba_status_16(cdb: Cdb) -> Parsed {
-    Ok(Command::GetLbaStatus { lba: Lba(cdb.u64::<2>()), allocation: cdb.u32::<10>() })
+    Ok(Command::GetLbaStatus { lba: Lba(cdb.u64::<2>()), scan: Blocks(0), allocation: cdb.u32::<10>() })
 }
 
 pub(super) fn read_6(cdb: Cdb) -> Parsed {
@@ -275,14 +274,13 @@ pub(super) fn unmap(cdb: Cdb) -> Parsed {
 }
 
 pub(super) fn format_unit(cdb: Cdb) -> Parsed {
-    // SBC-3, "FORMAT UNIT command": without FMTDATA there is no list for LONGLIST and CMPLST to be about.
-    match cdb.byte::<1>() & 0x38 {
-        0x00 => Ok(Command::FormatUnit { list: None }),
-        0x10 | 0x18 => Ok(Command::FormatUnit { list: Some(FormatHeader::Short) }),
-        0x30 | 0x38 => Ok(Command::FormatUnit { list: Some(FormatHeader::Long) }),
-        0x08 => Err(Sense::invalid_cdb_field(1, Some(3))),
-        _ => Err(Sense::invalid_cdb_field(1, Some(5))),
-    }
+    // SBC-4, "FORMAT UNIT command": without FMTDATA there is no list, and LONGLIST and CMPLST are ignored.
+    let header = match cdb.byte::<1>() & 0x30 {
+        0x10 => Some(FormatHeader::Short),
+        0x30 => Some(FormatHeader::Long),
+        _ => None,
+    };
+    Ok(Command::FormatUnit { list: header })
 }
 
 pub(super) fn sanitize_overwrite(cdb: Cdb) -> Parsed {

@@ -1,7 +1,7 @@
 //! REPORT SUPPORTED OPERATION CODES data (SPC-4, the command's clause), from the opcode table.
 
 use super::command::Selection;
-use super::opcode::{Need, Row, TABLE};
+use super::opcode::{Described, Need, described};
 use super::sense::Sense;
 
 /// Command timeouts descriptor (SPC-4, same clause): its length, and no time-outs indicated.
@@ -21,9 +21,9 @@ pub fn depends_on(selection: Selection, need: Need) -> bool {
     match selection {
         Selection::All => true,
         // An opcode without service actions.
-        Selection::Opcode(opcode) => find(opcode, 0).is_some_and(|row| row.need() == need),
+        Selection::Opcode(opcode) => find(opcode, 0).is_some_and(|row| row.need == need),
         Selection::ServiceAction(opcode, action) | Selection::Either(opcode, action) => {
-            find(opcode, action).is_some_and(|row| row.need() == need)
+            find(opcode, action).is_some_and(|row| row.need == need)
         }
     }
 }
@@ -35,19 +35,19 @@ pub fn report(
     has: &dyn Fn(Need) -> bool,
     out: &mut Vec<u8>,
 ) -> Result<(), Sense> {
-    let there = |row: &&Row| has(row.need());
+    let there = |row: &Described| has(row.need);
     match selection {
-        Selection::All => push_all(TABLE.iter().filter(there), timeouts, out),
+        Selection::All => push_all(described().filter(there), timeouts, out),
         Selection::Opcode(opcode) => {
-            let row = TABLE.iter().filter(there).find(|row| row.opcode() == opcode);
-            if row.is_some_and(|row| row.service_action().is_some()) {
+            let row = described().filter(there).find(|row| row.opcode == opcode);
+            if row.is_some_and(|row| row.service_action.is_some()) {
                 return Err(Sense::invalid_cdb_field(2, Some(2)));
             }
             push_one(row, timeouts, out);
         }
         Selection::ServiceAction(opcode, action) => {
-            let none = |row: &Row| row.opcode() == opcode && row.service_action().is_none();
-            if TABLE.iter().filter(there).any(none) {
+            let none = |row: Described| row.opcode == opcode && row.service_action.is_none();
+            if described().filter(there).any(none) {
                 return Err(Sense::invalid_cdb_field(2, Some(2)));
             }
             push_one(find(opcode, action).filter(there), timeouts, out);
@@ -58,18 +58,17 @@ pub fn report(
 }
 
 /// The row of an opcode and service action; the action is 0 where the opcode has none.
-fn find(opcode: u8, action: u16) -> Option<&'static Row> {
-    TABLE.iter().find(|row| row.opcode() == opcode && u16::from(row.service_action().unwrap_or(0)) == action)
+fn find(opcode: u8, action: u16) -> Option<Described> {
+    described().find(|row| row.opcode == opcode && row.service_action.unwrap_or(0) == action)
 }
 
-fn push_all<'a>(rows: impl Iterator<Item = &'a Row>, timeouts: bool, out: &mut Vec<u8>) {
+fn push_all(rows: impl Iterator<Item = Described>, timeouts: bool, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(&[0; 4]);
     for row in rows {
-        let action = u16::from(row.service_action().unwrap_or(0)).to_be_bytes();
-        let flags =
-            if row.service_action().is_some() { SERVACTV } else { 0 } | if timeouts { CTDP } else { 0 };
-        out.extend_from_slice(&[row.opcode(), 0, action[0], action[1], 0, flags]);
+        let action = row.service_action.unwrap_or(0).to_be_bytes();
+        let flags = if row.service_action.is_some() { SERVACTV } else { 0 } | if timeouts { CTDP } else { 0 };
+        out.extend_from_slice(&[row.opcode, 0, action[0], action[1], 0, flags]);
         out.extend_from_slice(&cdb_len(row));
         if timeouts {
             out.extend_from_slice(&TIMEOUTS);
@@ -79,7 +78,7 @@ fn push_all<'a>(rows: impl Iterator<Item = &'a Row>, timeouts: bool, out: &mut V
     out[start..start + 4].copy_from_slice(&len.to_be_bytes());
 }
 
-fn push_one(row: Option<&Row>, timeouts: bool, out: &mut Vec<u8>) {
+fn push_one(row: Option<Described>, timeouts: bool, out: &mut Vec<u8>) {
     let Some(row) = row else {
         // With SUPPORT = 001b all data after byte 1 is undefined.
         out.extend_from_slice(&[0, NOT_SUPPORTED, 0, 0]);
@@ -87,14 +86,14 @@ fn push_one(row: Option<&Row>, timeouts: bool, out: &mut Vec<u8>) {
     };
     out.extend_from_slice(&[0, SUPPORTED | if timeouts { CTDP_ONE } else { 0 }]);
     out.extend_from_slice(&cdb_len(row));
-    out.extend_from_slice(row.usage());
+    out.extend_from_slice(row.usage);
     if timeouts {
         out.extend_from_slice(&TIMEOUTS);
     }
 }
 
-fn cdb_len(row: &Row) -> [u8; 2] {
-    u16::try_from(row.usage().len()).unwrap_or(u16::MAX).to_be_bytes()
+fn cdb_len(row: Described) -> [u8; 2] {
+    u16::try_from(row.usage.len()).unwrap_or(u16::MAX).to_be_bytes()
 }
 
 #[cfg(test)]
@@ -109,9 +108,9 @@ mod tests {
     #[test]
     fn all_commands() {
         let out = ask(Selection::All, false).unwrap();
-        assert_eq!(out[..4], [0, 0, 0x01, 0x90]); // 50 * 8
+        assert_eq!(out[..4], [0, 0, 0x01, 0x98]); // 51 * 8
         assert_eq!(out[4..12], [0x00, 0, 0, 0, 0, 0, 0, 6]);
-        assert_eq!(out.len(), 4 + 50 * 8);
+        assert_eq!(out.len(), 4 + 51 * 8);
         assert_eq!(out[4..12], [0x00, 0, 0, 0, 0, 0, 0, 6]); // TEST UNIT READY
         let read_16 = [0x88, 0, 0, 0, 0, 0, 0, 16];
         let report_groups = [0xa3, 0, 0, 0x0a, 0, 1, 0, 12]; // SERVACTV
@@ -123,8 +122,8 @@ mod tests {
     #[test]
     fn all_commands_with_timeouts() {
         let out = ask(Selection::All, true).unwrap();
-        assert_eq!(out[..4], [0, 0, 0x03, 0xe8]); // 50 * 20
-        assert_eq!(out.len(), 4 + 50 * 20);
+        assert_eq!(out[..4], [0, 0, 0x03, 0xfc]); // 51 * 20
+        assert_eq!(out.len(), 4 + 51 * 20);
         assert_eq!(out[4..24], [0x00, 0, 0, 0, 0, 2, 0, 6, 0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     }
 

@@ -14,14 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 use uio_ring::mock::{Delivered, Direction, Ticket};
 
 /// Commands that the device does not have yet. It must say so; one that it has must leave this list.
-pub(crate) const NOT_YET: &[&str] = &[
-    "ORWRITE(16)",
-    "GET LBA STATUS(16)",
-    "WRITE ATOMIC(16)",
-    "FORMAT UNIT",
-    "SANITIZE/BLOCK ERASE",
-    "SANITIZE/OVERWRITE",
-];
+pub(crate) const NOT_YET: &[&str] = &[];
 
 /// One run.
 #[derive(Debug, Clone, Copy)]
@@ -255,6 +248,15 @@ impl Driver {
                 Err(Wrong::new("the device has it: take it off NOT_YET"))
             };
         }
+        // Others that were in flight at the same time.
+        let meanwhile = |kind: fn(&Kind) -> bool| {
+            let past = self.past.iter().rev().take_while(|past| past.answered > flight.sent);
+            let all = past.map(|past| &past.flight).chain(self.flights.iter().map(|(_, flight, _)| flight));
+            all.filter(|other| kind(&other.command.kind)).count()
+        };
+        if verdict.formatting() && meanwhile(|kind| matches!(kind, Kind::Whole(_))) > 0 {
+            return Ok(End::Refused);
+        }
         if let Kind::Illegal(allowed) = &command.kind {
             return if allowed.contains(&verdict.sense) {
                 Ok(End::Refused)
@@ -274,15 +276,6 @@ impl Driver {
         };
         if verdict.miscompare() && compares {
             return Ok(End::Miscompare);
-        }
-        // Others that were in flight at the same time.
-        let meanwhile = |kind: fn(&Kind) -> bool| {
-            let past = self.past.iter().rev().take_while(|past| past.answered > flight.sent);
-            let all = past.map(|past| &past.flight).chain(self.flights.iter().map(|(_, flight, _)| flight));
-            all.filter(|other| kind(&other.command.kind)).count()
-        };
-        if verdict.formatting() && meanwhile(|kind| matches!(kind, Kind::Whole(_))) > 0 {
-            return Ok(End::Refused);
         }
         let copy: fn(&Kind) -> bool = |kind| matches!(kind, Kind::Copy(_));
         if verdict.task_set_full() && copy(&command.kind) && meanwhile(copy) >= COPIES {

@@ -343,8 +343,8 @@ impl Maker {
     }
 
     fn unmap(&mut self) -> Command {
-        let count = 1 + self.rng.below(self.said.descriptors.min(6));
-        let most = (self.said.unmap / count).max(1);
+        let count = self.rng.below(self.said.descriptors.min(6) + 1);
+        let most = (self.said.unmap / count.max(1)).max(1);
         let spans: Vec<_> = (0..count).map(|_| self.span(self.areas.general, most)).collect();
         let (cdb, list) = cdb::unmap(&spans);
         Command { name: "UNMAP", cdb, direction: Direction::Out(list), kind: Kind::Unmap(spans) }

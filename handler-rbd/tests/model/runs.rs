@@ -107,6 +107,7 @@ fn random_side_by_side_4096() {
 /// What the oracles say of data that is not what it must be.
 const FINDINGS: &[&str] = &[
     "is impossible",
+    "found equal",
     "both found",
     "torn",
     "instead of",
@@ -115,6 +116,7 @@ const FINDINGS: &[&str] = &[
     "is lost",
     "cannot be",
     "INFORMATION is",
+    "atomically",
 ];
 
 /// Storage that breaks this promise is found out, and for that.

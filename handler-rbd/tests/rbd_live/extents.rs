@@ -1,6 +1,6 @@
 //! Which parts of an image have data.
 
-use crate::setup::{Device, MIB, TestImage, connect, pattern, range, run};
+use crate::setup::{Device, MIB, TestImage, pattern, range, run};
 use handler_rbd::block::{Backend, Buffer, ByteRange, ErrorKind, Op};
 use handler_rbd::rbd::Image;
 
@@ -171,7 +171,7 @@ fn a_fenced_client_learns_no_extents() {
         let test = TestImage::create("extents-fenced", &format!("64M {features}"));
         let image = test.open();
         write(&device, &image, range(0, 4096));
-        connect().blocklist(&image.cluster().addresses().unwrap()).unwrap();
+        let _successor = test.fence(&image);
         assert_eq!(extents(&device, &image, range(0, 64 * MIB)), Err(ErrorKind::Fenced), "{features}");
     }
 }

@@ -1,6 +1,6 @@
 //! What is kept with an image for whoever opens it next.
 
-use crate::setup::{Device, MIB, TestImage, conf, connect, pattern, range, run};
+use crate::setup::{Device, MIB, TestImage, conf, eventually, pattern, range, run};
 use handler_rbd::block::{Backend, BackendError, Buffer, ErrorKind, Op};
 use handler_rbd::rbd::{Cluster, ClusterConfig, Image};
 use std::sync::Arc;
@@ -116,7 +116,7 @@ fn a_fenced_client_keeps_nothing() {
             if let Some(first) = first {
                 assert_eq!(set(&device, &old, text(first.as_bytes())), Ok(())); // has the lock now
             }
-            connect().blocklist(&old.cluster().addresses().unwrap()).unwrap();
+            let successor = test.fence(&old);
             let start = Instant::now();
             let case = format!("{features}, {first:?}");
             // By name, not EROFS, which only says that there is no lock.
@@ -126,7 +126,7 @@ fn a_fenced_client_keeps_nothing() {
             assert_eq!(set(&device, &old, Buffer::None), Err(ErrorKind::Fenced), "{case}");
             assert_eq!(old.note().map_err(|error| error.kind), Err(ErrorKind::Fenced), "{case}");
             assert!(start.elapsed() < Duration::from_secs(10), "{case}: {:?}", start.elapsed());
-            assert_eq!(test.open().note(), Ok(first.unwrap_or("").into()), "{case}");
+            assert_eq!(successor.note(), Ok(first.unwrap_or("").into()), "{case}");
         }
     }
 }
@@ -135,9 +135,12 @@ fn a_fenced_client_keeps_nothing() {
 struct Paused;
 
 impl Paused {
-    fn new() -> Self {
+    /// The map that says so reaches the image's client some time after the monitors have it.
+    fn new(image: &Image) -> Self {
+        let paused = Self;
         run("ceph osd set pause");
-        Self
+        eventually("the pause", || image.note().is_err());
+        paused
     }
 }
 
@@ -163,7 +166,7 @@ fn errands_end_with_the_time_out_of_operations() {
         if has_lock {
             assert_eq!(set(&device, &image, text(b"before")), Ok(()));
         }
-        let paused = Paused::new();
+        let paused = Paused::new(&image);
         for op in [Op::SetNote, Op::Extents(range(0, 16 * MIB))] {
             let start = Instant::now();
             image.submit(device.request(op, text(b"late")));

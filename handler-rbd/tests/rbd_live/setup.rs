@@ -78,6 +78,14 @@ impl TestImage {
         Image::open(connect(), "rbd", &self.0).unwrap()
     }
 
+    /// Shuts the client of `old` out, and opens the image with the one that did. Opening asks the OSD with
+    /// the map that says so, for which it waits: until then it would still serve the old client.
+    pub(crate) fn fence(&self, old: &Image) -> Image {
+        let successor = connect();
+        successor.blocklist(&old.cluster().addresses().unwrap()).unwrap();
+        Image::open(successor, "rbd", &self.0).unwrap()
+    }
+
     pub(crate) fn path(&self) -> String {
         format!("rbd/{}", self.0)
     }

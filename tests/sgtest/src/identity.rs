@@ -110,12 +110,14 @@ pub(crate) fn run(report: &Report, sg: &dyn Transport, serial: &str, config: &st
         designator([0x01, 0x03, 0x00], &naa(serial)), // binary, NAA
         designator([0x02, 0x00, 0x00], &with_nul(config)), // ASCII, vendor specific
     ];
+    let mut characteristics = [0; 60];
+    characteristics[3] = 0x40; // WABEREQ 01b: what was block erased reads without an error
     let pages = [
         ("supported pages", page(0x00, &[0x00, 0x80, 0x83, 0x86, 0xB0, 0xB1, 0xB2])),
         ("unit serial number", page(0x80, &with_nul(serial))),
         ("device identification", page(0x83, &devices.concat())),
         ("block limits", block_limits(max_sectors)),
-        ("block device characteristics", page(0xB1, &[0; 60])),
+        ("block device characteristics", page(0xB1, &characteristics)),
         ("logical block provisioning", page(0xB2, &[0x00, 0xE4, 0x00, 0x00])),
     ];
     for (name, wanted) in pages {

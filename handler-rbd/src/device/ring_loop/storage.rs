@@ -1,5 +1,6 @@
 //! Jobs and storage: tasks become requests, requests that come back become the jobs' next steps.
 
+use super::super::identity::Parked;
 use super::{COMMANDS, DEFECT, Served, guarded};
 use crate::block::{BackendError, Buffer, ErrorKind, Request};
 use crate::lun::{Answer, Finished, Job, Memory, Outcome, Step, Task};
@@ -9,6 +10,8 @@ use uio_ring::{CmdId, RingError, Tmr, Token};
 
 /// Most requests that one command has at storage at a time.
 const FAN_OUT: usize = 8;
+/// The answer to a command that its initiator has given up; it goes nowhere.
+const ABORTED: Outcome = Outcome::CheckCondition(Sense::ABORTED);
 /// With so many requests at storage a command gets no second one at a time.
 const CROWD: usize = 256;
 /// With so many bytes of private memory at storage a command gets no second request at a time.
@@ -179,10 +182,11 @@ impl Served {
                 active.job.abort();
             }
         }
+        // One that has not begun must not begin after it was aborted.
+        let parked = self.waiting.take(|parked| tmr.commands.contains(&parked.token.id()));
+        self.for_each(parked, |device, Parked { token, .. }| device.complete(token, &ABORTED))?;
         match self.exclusive {
-            Some(slot) if tmr.commands.contains(&self.active[slot].id) => {
-                self.detach(slot, &Outcome::CheckCondition(Sense::ABORTED))
-            }
+            Some(slot) if tmr.commands.contains(&self.active[slot].id) => self.detach(slot, &ABORTED),
             _ => Ok(()),
         }
     }
@@ -209,7 +213,7 @@ impl Served {
         self.exclusive = None;
         self.lun.jobs_are_void();
         let active = self.active.drain().filter_map(|active| active.token);
-        for token in active.chain(self.waiting.fetched().into_iter().map(|parked| parked.token)) {
+        for token in active.chain(self.waiting.take(|_| true).into_iter().map(|parked| parked.token)) {
             self.ring.forget(token);
         }
     }

@@ -172,9 +172,9 @@ fn an_abort_ends_it_early() {
 fn the_latest_sixteen_are_known() {
     let mut copies = Copies::default();
     for id in 0..20 {
-        copies.begin(Some(id));
+        copies.begin(Some(id), true);
     }
-    copies.begin(None);
+    copies.begin(None, false);
     assert_eq!(copies.running, 21);
     assert!(copies.find(3).is_none() && copies.find(4).is_some());
     let progress = Progress { segments: 1, bytes: 2 };
@@ -189,4 +189,21 @@ fn the_latest_sixteen_are_known() {
     assert_eq!(copies.running, 19);
     copies.forget_running();
     assert_eq!((copies.running, copies.known.len()), (0, 1));
+}
+
+#[test]
+fn an_ended_copy_is_told_of_once_or_never() {
+    let mut copies = Copies::default();
+    let known = |copies: &Copies, id| copies.find(id).map(|known| known.told);
+    for (id, keep) in [(1, true), (2, false)] {
+        copies.begin(Some(id), keep);
+        copies.told(id);
+        assert_eq!(known(&copies, id), Some(false), "{id}: as long as it runs it is told of");
+        copies.went_on(Some(id), Progress::default(), &Step::Done(Outcome::Good));
+    }
+    assert_eq!((known(&copies, 1), known(&copies, 2)), (Some(false), None));
+    copies.told(1);
+    assert_eq!(known(&copies, 1), Some(true));
+    copies.begin(Some(1), true);
+    assert_eq!(known(&copies, 1), Some(false));
 }

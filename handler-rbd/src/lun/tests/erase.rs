@@ -24,7 +24,7 @@ fn begin(unit: &mut LogicalUnit, cdb: &[u8], buffer: &[u8]) -> Job {
     let command = decode(cdb).unwrap();
     let params = &buffer[..unit.parameters(&command).min(buffer.len())];
     let transfer = Transfer { len: buffer.len() };
-    match unit.start(&command, &transfer, None, params, &mut Vec::new()) {
+    match unit.start(&command, &transfer, Some(&identity()), params, &mut Vec::new()) {
         Step::Run(job) => job,
         step => panic!("{step:?}"),
     }
@@ -156,7 +156,7 @@ fn progress_is_told_to_all_that_ask() {
             assert_eq!((code, valid), ([2, 4, qualifier], 0x80));
             // The refusal has it too.
             let command = decode(TEST_UNIT_READY).unwrap();
-            let step = unit.start(&command, &Transfer { len: 0 }, None, &[], &mut Vec::new());
+            let step = unit.start(&command, &Transfer { len: 0 }, Some(&identity()), &[], &mut Vec::new());
             let Step::Done(Outcome::CheckCondition(sense)) = step else { panic!("{step:?}") };
             assert_eq!(sense.to_bytes()[15..18], [valid, high, low]);
             seen.push(u16::from_be_bytes([high, low]));

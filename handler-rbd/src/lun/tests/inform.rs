@@ -63,7 +63,7 @@ fn replies_end_with_the_allocation_length() {
     assert_eq!(reply(&[0x1a, 0, 0x3f, 0, 4, 0]), [0x2f, 0, 0x10, 0]);
     assert_eq!(reply(&[0x1a, 0, 0x3f, 0, 1, 0]), [0x2f]);
     assert_eq!(reply(&[0x03, 0, 0, 0, 3, 0]), [0x70, 0, 0]);
-    assert_eq!(reply(&[0xa3, 0x0c, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0]), [0, 0, 1, 0x90]);
+    assert_eq!(reply(&[0xa3, 0x0c, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0]), [0, 0, 1, 0x98]);
     assert_eq!(reply(&[0xa3, 0x0a, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0]), [0, 0, 0, 12]);
 }
 

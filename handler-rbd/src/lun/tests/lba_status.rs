@@ -237,3 +237,19 @@ proptest! {
         prop_assert!(at <= 4096);
     }
 }
+
+#[test]
+fn the_long_command_can_bound_what_is_scanned() {
+    let mut cdb = [0; 32];
+    (cdb[0], cdb[7], cdb[9]) = (0x7f, 0x18, 0x12);
+    cdb[19] = 8; // from LBA 8 on
+    cdb[23] = 24; // 24 blocks
+    cdb[30] = 1;
+    let End::Ops(ops) = run(&cdb, 256) else { panic!() };
+    assert_eq!(ops, [(Op::Extents(range(8, 24)), false)]);
+    cdb[23] = 0; // no bound
+    let End::Ops(ops) = run(&cdb, 256) else { panic!() };
+    assert_eq!(ops, [(Op::Extents(range(8, BLOCKS - 8)), false)]);
+    cdb[12..20].copy_from_slice(&BLOCKS.to_be_bytes());
+    assert_eq!(run(&cdb, 256), OUT_OF_RANGE);
+}

@@ -47,6 +47,7 @@ fn identity() -> Identity {
         }),
         groups: vec![PortGroup { id: 1, supported: 0x8f, ports: vec![1], ..PortGroup::default() }],
         implicit_trans_secs: 45,
+        write_exclusive: false,
     }
 }
 

@@ -177,3 +177,30 @@ proptest! {
         prop_assert_eq!(unmap(&extents), zeroes(&expected));
     }
 }
+
+/// The kernel lets commands without data through a Write Exclusive reservation, whoever sends them.
+#[test]
+fn a_write_exclusive_reservation_holds_for_commands_without_data() {
+    let mut unit = unit();
+    let mut status = |cdb: &[u8], write_exclusive| {
+        let command = decode(cdb).unwrap();
+        assert!(LogicalUnit::needs_identity(&command), "{cdb:02x?}");
+        let identity = Identity { write_exclusive, ..identity() };
+        match unit.start(&command, &Transfer { len: 0 }, Some(&identity), &[], &mut Vec::new()) {
+            Step::Done(outcome) => outcome.status(),
+            Step::Run(_) => 0,
+            step => panic!("{step:?}"),
+        }
+    };
+    let same = [0x93, 0x01, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0]; // NDOB
+    for cdb in [
+        &same[..],
+        &[0x48, 0x1f, 0, 0, 0, 0, 0, 0, 0, 0],
+        &[0x48, 0x02, 0, 0, 0, 0, 0, 0, 0, 0],
+        &[0x04, 0, 0, 0, 0, 0],
+    ] {
+        assert_eq!(status(cdb, true), 0x18, "{cdb:02x?}");
+    }
+    assert_eq!(status(&same, false), 0);
+    assert_eq!(status(&[0x04, 0, 0, 0, 0, 0], false), 0);
+}

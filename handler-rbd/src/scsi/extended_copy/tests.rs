@@ -83,7 +83,7 @@ fn segments_in_bytes() {
     let segment = |source, destination, len| Segment { source, destination, len };
     let expected =
         vec![segment(5120, 10_240, 1536), segment(0, 512 << 40, 33_553_920), segment(4096, 4608, 1024)];
-    assert_eq!(copy, CopyList { id: Some(5), segments: expected });
+    assert_eq!(copy, CopyList { id: Some(5), keep: true, segments: expected });
     // Segments are what there is to do: none is no error, and nor is a device that none names.
     assert_eq!(read(&list(&[], &[])).unwrap().segments, []);
     assert_eq!(read(&list(&[device(&[0x60; 16])], &[])).unwrap().segments, []);
@@ -98,6 +98,7 @@ fn list_identifiers() {
     };
     assert_eq!(read(&with(9, 0b00)).unwrap().id, Some(9));
     assert_eq!(read(&with(9, 0b10)).unwrap().id, Some(9));
+    assert!(read(&with(9, 0b00)).unwrap().keep && !read(&with(9, 0b10)).unwrap().keep);
     assert_eq!(read(&with(0, 0b11)).unwrap().id, None);
     assert_eq!(invalid(&with(9, 0b11)), 0);
     assert_eq!(invalid(&with(9, 0b01)), 1);
