@@ -71,6 +71,10 @@ fn segments_are_copied_in_their_order() {
     assert_eq!(copy_status(&rig, 1), Some((1, 3, 1500 * 512)));
     assert_eq!(copy_status(&rig, 1), None, "told once");
     assert_eq!(copy_status(&rig, 2), None);
+    // Nothing to copy is copied, too.
+    let (cdb, data) = copy(2, &[(0, 5, 0)]);
+    assert_eq!(verdict(&rig.ask(&cdb, data)), GOOD);
+    assert_eq!(copy_status(&rig, 2), Some((1, 1, 0)));
     rig.clean();
 }
 

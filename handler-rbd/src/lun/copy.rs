@@ -46,6 +46,12 @@ pub(super) fn extended_copy(
         return Ok(Step::Done(Outcome::TaskSetFull));
     }
     unit.copies.begin(id, keep);
+    if copy.is_exhausted() {
+        // Nothing to copy, and that is done and can be asked about.
+        let end = Step::Done(Outcome::Good);
+        unit.copies.went_on(id, copy.copied(), &end);
+        return Ok(end);
+    }
     Ok(Step::Run(Job::many(copy, true).with_role(Role::Copy(id))))
 }
 

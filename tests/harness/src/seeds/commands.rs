@@ -162,6 +162,7 @@ pub(super) fn seeds() -> Vec<Seed> {
         seed("status_fails", AS_MOVED | 2, 7, &STATUS, &[0xf0, 0], &[], Failed),
         seed("reserved_write_same", AS_MOVED, RESERVED, &all, &[], &[], Failed),
         seed("reserved_format", 0, RESERVED, &FORMAT, &[], &[], Failed),
+        seed("reserved_exit_failure_mode", 0, RESERVED, &EXIT, &[], &[], Failed),
         seed("reserved_overwrite", 0, RESERVED, &OVERWRITE, &[], &[0x83, 0, 0, 1, 7], Good),
         seed("format_failed_and_exit", FORMATTING, 3, &EXIT, &[0, 0xf1, 0], &[], Good),
         seed("attention", AS_MOVED | ATTENTION, 0, &WRITE_10, &[], &[], Good),
