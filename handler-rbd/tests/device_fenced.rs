@@ -4,8 +4,10 @@
 mod device_rig;
 
 use device_rig::{DISK, Rig, identity, model, served, until, verdict};
+use handler_rbd::block::completions::{Completions, Waker};
 use handler_rbd::block::memory::Memory;
-use handler_rbd::block::{Backend, BackendError, ErrorKind};
+use handler_rbd::block::{Backend, BackendError, Buffer, ByteRange, ErrorKind, Op, Request};
+use handler_rbd::device::Noted;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -47,14 +49,14 @@ fn commands_get_busy_until_the_replacement_comes() {
     }
     assert_eq!(asked.load(Ordering::Relaxed), 1, "once for each backend");
     let other = Arc::new(Memory::new(DISK));
-    assert!(rig.handle.replace(other.clone()));
+    assert!(rig.handle.replace(other.clone(), Noted::default()));
     assert_eq!(ask(&rig, 3), GOOD);
     assert_eq!(other.snapshot()[3 * 512], 3);
     assert_eq!(rig.handle.image_size().unwrap(), DISK);
     // The second backend is fenced too: another call.
     let second = Arc::new(Memory::new(DISK));
     second.fail(FENCED, |_| true);
-    assert!(rig.handle.replace(second));
+    assert!(rig.handle.replace(second, Noted::default()));
     assert_eq!(ask(&rig, 4), BUSY);
     assert_eq!(asked.load(Ordering::Relaxed), 2);
     assert_ne!(rig.disk.snapshot()[3 * 512], 3, "the first is out of use");
@@ -76,7 +78,7 @@ fn the_old_backend_returns_everything_first() {
     let other = Arc::new(Memory::new(DISK));
     std::thread::scope(|scope| {
         let backend: Arc<dyn Backend> = other.clone();
-        let replacing = scope.spawn(|| rig.handle.replace(backend));
+        let replacing = scope.spawn(|| rig.handle.replace(backend, Noted::default()));
         // A command that comes now waits on the ring for the other backend.
         std::thread::sleep(Duration::from_millis(50));
         let (cdb, data) = write(200);
@@ -100,5 +102,40 @@ fn a_device_that_ended_takes_no_replacement() {
     let (rig, _) = rig();
     rig.kernel.unregister();
     until(|| !rig.runs());
-    assert!(!rig.handle.replace(Arc::new(Memory::new(DISK))));
+    assert!(!rig.handle.replace(Arc::new(Memory::new(DISK)), Noted::default()));
+}
+
+const FORMAT: [u8; 6] = [0x04, 0, 0, 0, 0, 0];
+
+/// An erasure that the fence interrupted is gone on with by the new client; a note of somebody else is not.
+#[test]
+fn the_new_client_goes_by_the_note_of_the_image() {
+    for (note, reads, stays) in [
+        (Noted { text: b"format".to_vec(), ours: true }, GOOD, false),
+        (Noted { text: b"format".to_vec(), ours: false }, (2, [3, 0x31, 0]), true),
+        (Noted::default(), GOOD, true), // nothing was noted: the format that failed erased nothing
+    ] {
+        let (rig, _) = rig();
+        assert_eq!(ask(&rig, 1), GOOD);
+        rig.disk.fail(FENCED, |_| true);
+        assert_eq!(rig.ask(&FORMAT, Direction::None).status, 8);
+        let other = Arc::new(Memory::new(DISK));
+        let data = ByteRange { offset: 0, len: 512 };
+        store(&other, Op::Write(data), vec![7; 512]);
+        store(&other, Op::SetNote, note.text.clone());
+        assert!(rig.handle.replace(other.clone(), note.clone()));
+        let read = || verdict(&rig.ask(&[0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0], Direction::In(512)));
+        until(|| read() == reads);
+        assert_eq!(other.snapshot()[0] == 7, stays, "{note:?}");
+        rig.clean();
+    }
+}
+
+/// Carries an operation out without the device.
+fn store(disk: &Memory, op: Op, bytes: Vec<u8>) {
+    let done = Completions::new(1, Arc::new(Waker::new().unwrap()));
+    let mut request = Request::new(done.clone());
+    (request.op, request.buffer) = (op, Buffer::Owned(bytes));
+    disk.submit(request);
+    assert_eq!(done.pop().unwrap().result, Ok(()));
 }

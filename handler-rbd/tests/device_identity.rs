@@ -7,7 +7,7 @@ use device_rig::{Rig, identity, model, until, verdict};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
-use uio_ring::mock::{Direction, Reset};
+use uio_ring::mock::{Direction, MockConfig, Reset};
 
 const GOOD: (u8, [u8; 3]) = (0, [0, 0, 0]);
 const BUSY: (u8, [u8; 3]) = (8, [0, 0, 0]);
@@ -160,5 +160,28 @@ fn a_reset_voids_what_waits_for_an_identity() {
         assert_eq!(verdict(&rig.wait(ticket)), (2, [2, 8, 0]));
     }
     assert_eq!(verdict(&rig.ask(&INQUIRY, Direction::In(96))), GOOD);
+    rig.clean();
+}
+
+/// More commands than the completion queue has room for: all wait for the same identity and then ask storage.
+#[test]
+fn a_crowd_behind_a_slow_identity_is_answered() {
+    let gate = Arc::new(std::sync::Mutex::new(()));
+    let waits = gate.clone();
+    let source = move || {
+        drop(waits.lock());
+        Ok(identity("x"))
+    };
+    let config = MockConfig { ring_bytes: 4 << 20, verify: false, ..model() };
+    let rig = Rig::with(config, Arc::new(source));
+    let closed = gate.lock().unwrap();
+    // WRITE SAME(16) of one block, NDOB.
+    let same = [0x93, 1, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 1, 0, 0];
+    let sent: Vec<_> = (0..6000).map(|_| rig.send(&same, Direction::None)).collect();
+    drop(closed);
+    for ticket in sent {
+        let verdict = verdict(&rig.wait(ticket));
+        assert!(verdict == GOOD || verdict == BUSY, "{verdict:?}"); // BUSY: it has waited too long
+    }
     rig.clean();
 }

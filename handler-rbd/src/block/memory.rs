@@ -107,6 +107,10 @@ impl Backend for Memory {
         Ok(self.state().note.clone())
     }
 
+    fn has_note(&self) -> bool {
+        !self.state().note.is_empty()
+    }
+
     fn limits(&self) -> Limits {
         Limits {
             size: self.size,

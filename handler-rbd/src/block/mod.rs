@@ -46,4 +46,7 @@ pub trait Backend: Send + Sync {
 
     /// What [`Op::SetNote`] left with the image, perhaps by an earlier process; empty if nothing. May block.
     fn note(&self) -> Result<Vec<u8>, BackendError>;
+
+    /// Whether there may be a note with the image, as far as this backend has read or stored it. Does not block.
+    fn has_note(&self) -> bool;
 }

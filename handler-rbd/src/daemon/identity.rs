@@ -17,6 +17,7 @@ pub(super) fn read(backstore: &Backstore, config: &str) -> Result<Identity, File
         groups: groups.iter().map(|found| group(found, port.as_ref())).collect(),
         port: port.map(target_port),
         write_exclusive: backstore.write_exclusive()?,
+        read_only: backstore.has_read_only_initiators()?,
     })
 }
 

@@ -7,7 +7,7 @@
 use super::{Settings, StorageKind, identity};
 use crate::block::{Backend, BackendError, memory};
 use crate::cfgstring::{self, CfgError, CfgString};
-use crate::device::{Exit, Handle, Served};
+use crate::device::{Exit, Handle, Noted, Served};
 use crate::kernel::DeviceName;
 use crate::kernel::configfs::Backstore;
 use crate::kernel::file::FileError;
@@ -149,7 +149,7 @@ pub(super) struct Storage {
     /// The image's id, which another image of the same name does not have.
     id: String,
     /// Of an erasure that is not over.
-    note: Vec<u8>,
+    note: Noted,
 }
 
 impl Storage {
@@ -168,7 +168,7 @@ impl Storage {
             StorageKind::Memory => {
                 let size = Backstore::new(&settings.sys, name).dev_size()?;
                 let backend = Arc::new(memory::Memory::new(size));
-                Ok(Self { backend, record: None, id: String::new(), note: Vec::new() })
+                Ok(Self { backend, record: None, id: String::new(), note: Noted::default() })
             }
         }
     }
@@ -209,11 +209,16 @@ impl Storage {
         let record = records.begin(&device, &addresses).map_err(SetupError::Record)?;
         records.fenced(&device, &predecessors);
         // Only now: until a predecessor is fenced it may still store one.
-        let note = image.note().map_err(SetupError::Note)?;
+        let (owner, text) = image.note_and_owner().map_err(SetupError::Note)?;
+        let note = Noted { ours: predecessors.contains(&owner), text };
         cluster.service_register(&config.pool, &config.image, image.id());
         cluster.service_status(&ServiceStatus::default());
         let id = image.id().to_owned();
         Ok(Self { backend: Arc::new(image), record: Some(record), id, note })
+    }
+
+    pub(super) fn note(&self) -> Noted {
+        self.note.clone()
     }
 
     pub(super) fn backend(&self) -> Arc<dyn Backend> {
@@ -244,6 +249,15 @@ impl Storage {
         }
         let image = name.config.split_once('/').map_or("", |(_, image)| image).to_owned();
         Err(SetupError::Size { image, device, actual })
+    }
+}
+
+impl Drop for Storage {
+    /// An erasure that is not over is gone on with by whoever fences this client first: then nobody else can be at it.
+    fn drop(&mut self) {
+        if self.backend.has_note() {
+            self.abandon();
+        }
     }
 }
 
@@ -305,7 +319,8 @@ pub(super) fn serve(
     let limits = storage.backend.limits();
     let geometry =
         Geometry { block_size: shape.block_size, size: shape.size, max_sectors: shape.max_sectors, limits };
-    let lun = LogicalUnit::with_note(geometry, &storage.note);
+    let with = if storage.note.ours { LogicalUnit::with_note } else { LogicalUnit::with_foreign_note };
+    let lun = with(geometry, &storage.note.text);
     tell_of_note(&uio.name, &storage.note, lun.needs_intervention());
     let backstore = Backstore::new(&settings.sys, &uio.name);
     let config = uio.name.config.clone();
@@ -328,17 +343,25 @@ pub(super) fn serve(
 }
 
 /// Says why a disk is not ready.
-fn tell_of_note(device: &DeviceName, note: &[u8], unclear: bool) {
-    let note = String::from_utf8_lossy(note);
+fn tell_of_note(device: &DeviceName, Noted { text, ours }: &Noted, unclear: bool) {
+    let note = String::from_utf8_lossy(text);
+    let image = device.config.split_once('/').map_or("", |(_, image)| image);
+    let image = image.split_once(';').map_or(image, |(image, _)| image);
+    let key = NOTE_KEY.to_string_lossy();
     if unclear {
-        let image = device.config.split_once('/').map_or("", |(_, image)| image);
-        let image = image.split_once(';').map_or(image, |(image, _)| image);
-        let key = NOTE_KEY.to_string_lossy();
         tracing::error!(
             %device,
             note = &*note,
             "refusing medium access: the image was being erased in a way that this version does not know; \
              serve it with the version that began, or write the image off as erased in part: \
+             'rbd image-meta remove {image} {key}', then restart"
+        );
+    } else if !note.is_empty() && !ours {
+        tracing::error!(
+            %device,
+            note = &*note,
+            "refusing medium access: another gateway was or is erasing the image; once it is done, restart, or send a new \
+             FORMAT UNIT or SANITIZE; if nobody erases it any more and the data is wanted: \
              'rbd image-meta remove {image} {key}', then restart"
         );
     } else if !note.is_empty() {

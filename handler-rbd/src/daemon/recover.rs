@@ -88,7 +88,7 @@ impl Daemon {
             return Err(SetupError::Other { image });
         }
         storage.check_size(device, handle.size(), SizeRule::AtLeast)?;
-        let swapped = handle.replace(storage.backend());
+        let swapped = handle.replace(storage.backend(), storage.note());
         slot.put(storage);
         Ok(swapped)
     }

@@ -68,6 +68,11 @@ impl Waiting {
         taken
     }
 
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.parked.len() + self.next.len()
+    }
+
     /// Commands that have waited too long.
     pub(super) fn overdue(&mut self) -> Vec<Parked> {
         self.take(|parked| parked.since.elapsed() >= PATIENCE)

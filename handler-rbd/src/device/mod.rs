@@ -44,9 +44,19 @@ pub enum Message {
     Stop,
 }
 
+/// The note that the image has; empty if none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Noted {
+    /// What [`Op::SetNote`](crate::block::Op::SetNote) stored.
+    pub text: Vec<u8>,
+    /// Whether a client of ours stored it that cannot be at work any more.
+    pub ours: bool,
+}
+
 /// A backend to take the place of one that was fenced.
 pub struct Replacement {
     backend: Arc<dyn Backend>,
+    note: Noted,
     done: Sender<()>,
 }
 
@@ -113,10 +123,10 @@ impl Handle {
 
     /// Has the device go on with another backend for its image. Waits until the one before has returned everything
     /// and is not used any more; false if the device has ended instead.
-    pub fn replace(&self, backend: Arc<dyn Backend>) -> bool {
+    pub fn replace(&self, backend: Arc<dyn Backend>, note: Noted) -> bool {
         let (done, swapped) = crossbeam_channel::bounded(1);
         let image = Arc::downgrade(&backend);
-        self.send(Message::Replace(Replacement { backend, done }));
+        self.send(Message::Replace(Replacement { backend, note, done }));
         let swapped = swapped.recv().is_ok();
         if swapped {
             *self.image() = image;

@@ -183,13 +183,21 @@ impl Served {
                 self.receive(message)?;
             }
             if self.out == 0
-                && let Some(Replacement { backend, done }) = self.replacement.take()
+                && let Some(Replacement { backend, note, done }) = self.replacement.take()
             {
                 self.backend = backend;
                 self.asked = false;
+                // An erasure that has not begun yet begins on the new backend.
+                if self.exclusive.is_none() {
+                    self.lun.renew(&note.text, note.ours);
+                    self.resume_erasure()?;
+                }
                 let _ = done.send(());
             }
-            while !self.closed && self.replacement.is_none() && self.active.len() < COMMANDS {
+            while !self.closed
+                && self.replacement.is_none()
+                && self.waiting.len() + self.active.len() < COMMANDS
+            {
                 match self.ring.next() {
                     Some(Ok(Entry::Command(command))) => self.begin(command)?,
                     Some(Ok(Entry::Tmr(tmr))) => self.abort(&tmr)?,
@@ -321,8 +329,6 @@ impl Served {
         self.reply.clear();
         let (lun, params, reply) = (&mut self.lun, &self.params, &mut self.reply);
         match guarded(|| lun.start(command, &transfer, identity, params, reply), Step::Done(DEFECT)) {
-            // The buffer is the initiator's data: there is nothing of others in it, and nobody reads it back.
-            Step::Done(outcome) if command.data().is_out() => self.answer(token, &outcome, None),
             Step::Done(outcome) => self.complete(token, &outcome),
             Step::Reply => self.reply(token),
             Step::Run(job) => self.run_job(job, Some(token)),

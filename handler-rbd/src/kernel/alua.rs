@@ -262,6 +262,11 @@ fn members(path: &Path) -> Result<Vec<Member>, FileError> {
         .collect()
 }
 
+/// Those lines of a group's members that can be understood.
+pub(super) fn members_of(text: &str) -> impl Iterator<Item = Member> {
+    text.split(['\n', '\0']).filter_map(member)
+}
+
 fn member(line: &str) -> Option<Member> {
     let mut parts = line.split('/');
     let fabric = match parts.next()? {

@@ -5,6 +5,7 @@
 //! on a directory of their own. Reading configfs can block for as long as an administrator's
 //! command does, so no thread that must answer quickly may call [`configfs`] or [`alua`].
 
+mod access;
 pub mod alua;
 pub mod configfs;
 pub mod device_name;

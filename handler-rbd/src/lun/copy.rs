@@ -39,9 +39,6 @@ pub(super) fn extended_copy(
     let name = vpd::naa(&identity.ok_or(Sense::INTERNAL_FAILURE)?.unit_serial);
     let CopyList { id, keep, segments } = list::parse(len, params, &name, unit.block_size)?;
     let copy = Copy::new(segments, unit.size(), unit.limits.object_size)?;
-    if copy.is_exhausted() {
-        return Ok(Step::Done(Outcome::Good));
-    }
     if unit.copies.running >= usize::from(list::MAX_COPIES) {
         return Ok(Step::Done(Outcome::TaskSetFull));
     }
@@ -52,7 +49,7 @@ pub(super) fn extended_copy(
         unit.copies.went_on(id, copy.copied(), &end);
         return Ok(end);
     }
-    Ok(Step::Run(Job::many(copy, true).with_role(Role::Copy(id))))
+    Ok(Step::Run(Job::many(copy).with_role(Role::Copy(id))))
 }
 
 /// RECEIVE COPY RESULTS.

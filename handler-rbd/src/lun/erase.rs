@@ -140,7 +140,7 @@ pub(super) fn format(
         Some(pattern) => Content::pattern(pattern, false, 1),
         None => Content::Zeroes,
     };
-    Ok(unit.erase(Plan { cause: Cause::Format, content }, format.immediate, header.is_some()))
+    Ok(unit.erase(Plan { cause: Cause::Format, content }, format.immediate))
 }
 
 /// SANITIZE.
@@ -158,7 +158,7 @@ pub(super) fn sanitize(unit: &mut LogicalUnit, ask: Sanitize, params: &[u8]) -> 
         Service::ExitFailureMode => {
             return match failed {
                 None => Ok(Step::Done(Outcome::Good)),
-                Some(true) => Ok(Step::Run(Job::many(Exit::default(), false).with_role(Role::Exit))),
+                Some(true) => Ok(Step::Run(Job::many(Exit::default()).with_role(Role::Exit))),
                 // SBC-3, "Sanitize operations": only a successful one ends the failure of a restricted one.
                 Some(false) => Err(Sense::invalid_cdb_field(1, Some(4))),
             };
@@ -168,9 +168,8 @@ pub(super) fn sanitize(unit: &mut LogicalUnit, ask: Sanitize, params: &[u8]) -> 
         // Nor may an unrestricted one take its place.
         return Err(Sense::invalid_cdb_field(1, Some(5)));
     }
-    let data_out = matches!(ask.service, Service::Overwrite { .. });
     let cause = Cause::Sanitize { unrestricted: ask.unrestricted };
-    Ok(unit.erase(Plan { cause, content }, ask.immediate, data_out))
+    Ok(unit.erase(Plan { cause, content }, ask.immediate))
 }
 
 impl LogicalUnit {
@@ -186,6 +185,32 @@ impl LogicalUnit {
         unit
     }
 
+    /// A disk of this geometry whose image has a note that is another client's, which may live. Its erasure is not ours to go
+    /// on with, or data would be lost that was written after it; nor may the medium be used before one has succeeded.
+    pub fn with_foreign_note(geometry: Geometry, note: &[u8]) -> Self {
+        let mut unit = Self::with_note(geometry, note);
+        unit.erasure_is_spoilt();
+        unit
+    }
+
+    /// A new client serves the image, which has this note now. Not to be called while an erasure is under way.
+    pub fn renew(&mut self, note: &[u8], ours: bool) {
+        let geometry = Geometry {
+            block_size: self.block_size,
+            size: self.size(),
+            max_sectors: self.max_transfer,
+            limits: self.limits,
+        };
+        let with = if ours { Self::with_note } else { Self::with_foreign_note };
+        self.condition = with(geometry, note).condition;
+    }
+
+    pub(super) fn erasure_is_spoilt(&mut self) {
+        if let Condition::Erasing(erasing) = &self.condition {
+            self.condition = erasing.failed();
+        }
+    }
+
     /// Whether the image has a note that is not understood, so that somebody must look.
     pub fn needs_intervention(&self) -> bool {
         matches!(self.condition, Condition::Unclear)
@@ -197,11 +222,11 @@ impl LogicalUnit {
         let Condition::Erasing(erasing) = &mut self.condition else { return None };
         erasing.noted = true; // it may have been under way
         let plan = erasing.plan.clone();
-        Some(self.erasure(plan, false, false))
+        Some(self.erasure(plan, false))
     }
 
-    fn erase(&mut self, plan: Plan, immediate: bool, data_out: bool) -> Step {
-        let job = self.erasure(plan.clone(), immediate, data_out);
+    fn erase(&mut self, plan: Plan, immediate: bool) -> Step {
+        let job = self.erasure(plan.clone(), immediate);
         let before = match self.condition {
             Condition::Failed(failed) => Some(failed),
             _ => None,
@@ -211,9 +236,9 @@ impl LogicalUnit {
         Step::Run(job)
     }
 
-    fn erasure(&self, plan: Plan, immediate: bool, data_out: bool) -> Job {
+    fn erasure(&self, plan: Plan, immediate: bool) -> Job {
         let steps = Erasure::new(plan, self.size(), provision::piece(self), self.block_size, immediate);
-        Job::many(steps, data_out).with_role(Role::Erasure)
+        Job::many(steps).with_role(Role::Erasure)
     }
 
     /// Draws the conclusions from a job's operation that has ended like this, and the job's next step.

@@ -104,7 +104,6 @@ pub(super) trait Steps: fmt::Debug + Send {
 
 /// What a job is to the logical unit and to whoever runs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(dead_code, reason = "the next commits")]
 pub(super) enum Role {
     /// Input or output: one of many.
     Io,
@@ -125,8 +124,6 @@ pub struct Job {
     out: u32,
     /// The first failure in the extent: where, and what it means.
     failed: Option<(u64, Outcome)>,
-    /// Whether the data buffer is the initiator's for us to read.
-    data_out: bool,
 }
 
 #[derive(Debug)]
@@ -138,13 +135,12 @@ enum Work {
 impl Job {
     /// A command that is one operation, on its own data buffer if the operation carries data.
     pub(super) fn one(op: Op) -> Self {
-        let data_out = matches!(op, Op::Write(_) | Op::WriteSame { .. } | Op::CompareAndWrite(_));
-        Self::new(Work::One { op, taken: false }, Role::Io, data_out)
+        Self::new(Work::One { op, taken: false })
     }
 
-    /// A command of several operations; whether it has data from the initiator.
-    pub(super) fn many(steps: impl Steps + 'static, data_out: bool) -> Self {
-        Self::new(Work::Many(Box::new(steps)), Role::Io, data_out)
+    /// A command of several operations.
+    pub(super) fn many(steps: impl Steps + 'static) -> Self {
+        Self::new(Work::Many(Box::new(steps)))
     }
 
     /// The same in a role.
@@ -152,8 +148,8 @@ impl Job {
         Self { role, ..self }
     }
 
-    fn new(work: Work, role: Role, data_out: bool) -> Self {
-        Self { work, role, out: 0, failed: None, data_out }
+    fn new(work: Work) -> Self {
+        Self { work, role: Role::Io, out: 0, failed: None }
     }
 
     pub(super) fn role(&self) -> Role {
@@ -201,10 +197,11 @@ impl Job {
         }
     }
 
-    /// Whether the data buffer is the initiator's for us to read. If not, and there is no answer in it, it has
-    /// no business with the command and what it holds is some earlier command's.
-    pub fn data_out(&self) -> bool {
-        self.data_out
+    /// Whether it has just written its data buffer to the disk. Then what an initiator could read there, should it have sent
+    /// the command with a buffer to read into, is what it could read from the disk too.
+    pub fn has_written_its_data(&self) -> bool {
+        let Work::One { op, .. } = self.work else { return false };
+        matches!(op, Op::Write(_) | Op::WriteSame { .. } | Op::CompareAndWrite(_))
     }
 
     /// Whether it must start only when no other job is under way, and goes on when its command has been answered
@@ -319,7 +316,7 @@ mod tests {
         let mut fill = Fill::zeroes(4096);
         assert!(fill.push(ByteRange { offset: 4096, len: 1024 }));
         assert!(fill.push(ByteRange { offset: 0, len: 512 }));
-        Job::many(fill, true)
+        Job::many(fill)
     }
 
     fn next(job: &mut Job) -> Option<Op> {
@@ -332,7 +329,7 @@ mod tests {
         let mut job = Job::one(read);
         assert_eq!(job.next_task(), Some(Task { op: read, memory: Memory::Command }));
         assert_eq!(job.next_task(), None);
-        assert_eq!((job.data_in(), job.data_out()), (1024, false));
+        assert_eq!((job.data_in(), job.has_written_its_data()), (1024, false));
         assert_eq!(report(&mut job, read, Ok(())), Some(Outcome::Good));
         let mut flush = Job::one(Op::Flush);
         assert_eq!(flush.next_task(), Some(Task { op: Op::Flush, memory: Memory::None }));
@@ -342,7 +339,7 @@ mod tests {
     fn several_end_with_the_last() {
         let mut job = two();
         assert_eq!((next(&mut job), next(&mut job), next(&mut job)), (Some(A), Some(B), None));
-        assert_eq!((job.data_in(), job.data_out()), (0, true));
+        assert_eq!((job.data_in(), job.has_written_its_data()), (0, false));
         assert_eq!(report(&mut job, A, Ok(())), None);
         assert_eq!(report(&mut job, B, Ok(())), Some(Outcome::Good));
     }

@@ -43,7 +43,7 @@ pub(super) fn get(unit: &LogicalUnit, lba: Lba, scan: Blocks, allocation: u32) -
         end: range.offset.saturating_add(range.len),
         allocation,
     };
-    Ok(Step::Run(Job::many(status, false)))
+    Ok(Step::Run(Job::many(status)))
 }
 
 /// What is left to look at, and what has been found.

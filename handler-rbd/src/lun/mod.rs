@@ -168,6 +168,8 @@ impl LogicalUnit {
                 Some(identity) if identity.write_exclusive => {
                     return Ok(Step::Done(Outcome::ReservationConflict));
                 }
+                // Nor does it keep such a command from an initiator that may only read (`transport_lookup_cmd_lun`).
+                Some(identity) if identity.read_only => return Err(Sense::WRITE_PROTECTED),
                 Some(_) => {}
             }
         }
@@ -243,6 +245,17 @@ impl LogicalUnit {
             Role::Io | Role::Erasure | Role::Exit => self.watch(job, came_back, &step),
         }
         step
+    }
+
+    /// A job has ended because of a defect of ours.
+    pub fn spoilt(&mut self, job: &Job) {
+        match job.role() {
+            Role::Copy(id) => {
+                self.copies.went_on(id, job.copied(), &Step::Done(Sense::INTERNAL_FAILURE.into()));
+            }
+            Role::Erasure => self.erasure_is_spoilt(),
+            Role::Io | Role::Exit => {}
+        }
     }
 
     /// All jobs in progress are void: none is resumed any more.

@@ -44,7 +44,7 @@ pub(super) fn orwrite(unit: &LogicalUnit, extent: Extent, transfer: Transfer) ->
         losses: 0,
     };
     // FUA needs no care: every write is durable when it completes.
-    Ok(Step::Run(Job::many(steps, true)))
+    Ok(Step::Run(Job::many(steps)))
 }
 
 /// What is left to read and to write.

@@ -55,7 +55,7 @@ pub(super) fn write_same(
     if ask.no_data {
         // With or without UNMAP the extent reads as zeros after this. Whether blocks stay mapped cannot be
         // seen from outside.
-        return Ok(zeroes(unit, range, false));
+        return Ok(zeroes(unit, range));
     }
     if transfer.bytes() != u64::from(unit.block_size) {
         return Err(Sense::TRANSFER_LENGTH);
@@ -66,18 +66,18 @@ pub(super) fn write_same(
             return Err(Sense::INTERNAL_FAILURE);
         }
         if params.iter().all(|&byte| byte == 0) {
-            return Ok(zeroes(unit, range, true));
+            return Ok(zeroes(unit, range));
         }
     }
     let fill = Fill::pattern(range, unit.block_size, piece(unit));
-    Ok(Step::Run(Job::many(fill, true)))
+    Ok(Step::Run(Job::many(fill)))
 }
 
-/// An extent that becomes zeros; whether the command brought data for that.
-fn zeroes(unit: &LogicalUnit, range: ByteRange, data_out: bool) -> Step {
+/// An extent that becomes zeros.
+fn zeroes(unit: &LogicalUnit, range: ByteRange) -> Step {
     let mut fill = Fill::zeroes(piece(unit));
     fill.push(range);
-    Step::Run(Job::many(fill, data_out))
+    Step::Run(Job::many(fill))
 }
 
 /// Operations end at multiples of this many bytes.
@@ -112,5 +112,5 @@ pub(super) fn unmap(unit: &LogicalUnit, list_len: u16, params: &[u8]) -> Result<
     if fill.is_empty() {
         return Ok(Step::Done(Outcome::Good));
     }
-    Ok(Step::Run(Job::many(fill, true)))
+    Ok(Step::Run(Job::many(fill)))
 }

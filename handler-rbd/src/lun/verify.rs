@@ -53,8 +53,7 @@ fn start(verify: Verify, range: ByteRange) -> Step {
     if range.len == 0 {
         return Step::Done(Outcome::Good);
     }
-    let data_out = verify.has_data();
-    Step::Run(Job::many(verify, data_out))
+    Step::Run(Job::many(verify))
 }
 
 /// What is left to write, to read back and to compare.
@@ -74,11 +73,6 @@ impl Verify {
     fn new(unit: &LogicalUnit, range: ByteRange, check: ByteCheck) -> Self {
         let back = Pieces::new(range, unit.whole_blocks(PIECE));
         Self { write: None, writing: false, back, offset: range.offset, check, block_size: unit.block_size }
-    }
-
-    /// Whether the command has data.
-    fn has_data(&self) -> bool {
-        self.write.is_some() || self.check != ByteCheck::Medium
     }
 }
 

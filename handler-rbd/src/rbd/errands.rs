@@ -34,10 +34,19 @@ const INVALID: BackendError = BackendError::new(ErrorKind::Invalid);
 /// The requests that are carried out one after the other on a thread.
 pub(super) struct Errands {
     image: Arc<RawImage>,
-    /// The image's id.
-    id: Arc<str>,
+    signature: Arc<Signature>,
     worker: Mutex<Option<Worker>>,
     closing: Arc<AtomicBool>,
+}
+
+/// Whose a note is.
+struct Signature {
+    /// The image's id.
+    image: String,
+    /// The addresses of the client that stores notes here.
+    owner: String,
+    /// Whether there may be a note.
+    noted: AtomicBool,
 }
 
 struct Worker {
@@ -46,9 +55,26 @@ struct Worker {
 }
 
 impl Errands {
-    pub(super) fn new(image: &Arc<RawImage>, id: &str) -> Self {
+    /// For the image of this id, which the client of these addresses has opened.
+    pub(super) fn new(image: &Arc<RawImage>, id: &str, owner: &str) -> Self {
         let (worker, closing) = (Mutex::new(None), Arc::new(AtomicBool::new(false)));
-        Self { image: image.clone(), id: id.into(), worker, closing }
+        let signature = Signature { image: id.into(), owner: owner.into(), noted: AtomicBool::new(false) };
+        Self { image: image.clone(), signature: Arc::new(signature), worker, closing }
+    }
+
+    pub(super) fn has_note(&self) -> bool {
+        self.signature.noted.load(Ordering::Relaxed)
+    }
+
+    /// The note that is kept with the image, and who stored it; both empty if there is none. Blocks.
+    pub(super) fn note(&self) -> Result<(String, Vec<u8>), BackendError> {
+        let found = match self.image.metadata(KEY) {
+            Ok(value) => own(&value, &self.signature.image),
+            Err(Errno(libc::ENOENT)) => None,
+            Err(errno) => return Err(backend_error(errno)),
+        };
+        self.signature.noted.store(found.is_some(), Ordering::Relaxed);
+        Ok(found.unwrap_or_default())
     }
 
     /// Takes a request for the thread, which is made if there is none; it always comes back through its
@@ -73,9 +99,9 @@ impl Errands {
 
     fn hire(&self) -> std::io::Result<Worker> {
         let (requests, queue) = unbounded();
-        let (image, id, closing) = (self.image.clone(), self.id.clone(), self.closing.clone());
+        let (image, by, closing) = (self.image.clone(), self.signature.clone(), self.closing.clone());
         let thread = std::thread::Builder::new().name("rbd-errands".into());
-        let thread = thread.spawn(move || work(&image, &id, &queue, &closing))?;
+        let thread = thread.spawn(move || work(&image, &by, &queue, &closing))?;
         Ok(Worker { requests, thread })
     }
 
@@ -94,27 +120,27 @@ impl Errands {
 }
 
 /// The thread: ends when all requests are answered and none can come any more.
-fn work(image: &RawImage, id: &str, queue: &Receiver<Box<Request>>, closing: &AtomicBool) {
+fn work(image: &RawImage, by: &Signature, queue: &Receiver<Box<Request>>, closing: &AtomicBool) {
     for mut request in queue {
         let result = if closing.load(Ordering::Relaxed) {
             Err(BackendError::new(ErrorKind::NoResource)) // whoever opens the image next may do it
         } else {
             // A request must come back, whatever happens.
-            catch_unwind(AssertUnwindSafe(|| carry_out(image, id, &mut request)))
+            catch_unwind(AssertUnwindSafe(|| carry_out(image, by, &mut request)))
                 .unwrap_or(Err(BackendError::new(ErrorKind::Io)))
         };
         request.finish(result);
     }
 }
 
-fn carry_out(image: &RawImage, id: &str, request: &mut Request) -> Result<(), BackendError> {
+fn carry_out(image: &RawImage, by: &Signature, request: &mut Request) -> Result<(), BackendError> {
     match request.op {
         Op::Extents(range) => {
             request.extents.clear();
             request.extents = extents(image, range)?;
             Ok(())
         }
-        Op::SetNote => set_note(image, id, &bytes(&request.buffer)),
+        Op::SetNote => set_note(image, by, &bytes(&request.buffer)),
         _ => Err(INVALID), // has an asynchronous call
     }
 }
@@ -164,15 +190,18 @@ fn bytes(buffer: &Buffer) -> Vec<u8> {
     }
 }
 
-fn set_note(image: &RawImage, id: &str, note: &[u8]) -> Result<(), BackendError> {
+fn set_note(image: &RawImage, by: &Signature, note: &[u8]) -> Result<(), BackendError> {
     if note.is_empty() {
-        return match image.remove_metadata(KEY) {
-            Err(Errno(libc::ENOENT)) => Ok(()), // there is none
-            result => result.map_err(|errno| not_kept(image, errno)),
-        };
+        match image.remove_metadata(KEY) {
+            Ok(()) | Err(Errno(libc::ENOENT)) => {} // gone, or there was none
+            Err(errno) => return Err(not_kept(image, errno)),
+        }
+        by.noted.store(false, Ordering::Relaxed);
+        return Ok(());
     }
-    let value = signed(note, id).ok_or(INVALID)?;
+    let value = signed(note, by).ok_or(INVALID)?;
     let value = c_string(&value).map_err(backend_error)?;
+    by.noted.store(true, Ordering::Relaxed); // whatever comes of it
     image.set_metadata(KEY, &value).map_err(|errno| not_kept(image, errno))
 }
 
@@ -188,26 +217,19 @@ fn not_kept(image: &RawImage, errno: Errno) -> BackendError {
     backend_error(errno)
 }
 
-/// The note that is kept with the image; empty if there is none. Blocks.
-pub(super) fn note(image: &RawImage, id: &str) -> Result<Vec<u8>, BackendError> {
-    match image.metadata(KEY) {
-        Ok(value) => Ok(own(&value, id).to_vec()),
-        Err(Errno(libc::ENOENT)) => Ok(Vec::new()),
-        Err(errno) => Err(backend_error(errno)),
-    }
-}
-
-/// What is stored: the image's id, and the note. Cloning and copying an image copies its metadata, and the
-/// new one must not take the note for its own. `None` if the note is not text, which is all that the tools
-/// of RBD handle.
-fn signed(note: &[u8], id: &str) -> Option<String> {
+/// What is stored: the image's id, who stores it, and the note. Cloning and copying an image copies its metadata, and
+/// the new one must not take the note for its own. `None` if the note is not text, which is all that the tools of RBD
+/// handle.
+fn signed(note: &[u8], Signature { image, owner, .. }: &Signature) -> Option<String> {
     let text = str::from_utf8(note).ok().filter(|text| text.is_ascii() && !text.contains('\0'))?;
-    Some(format!("{id} {text}"))
+    Some(format!("{image} {owner} {text}"))
 }
 
-/// The note, if it is this image's.
-fn own<'a>(value: &'a [u8], id: &str) -> &'a [u8] {
-    value.strip_prefix(id.as_bytes()).and_then(|rest| rest.strip_prefix(b" ")).unwrap_or_default()
+/// Who stored a note, and the note, if it is this image's.
+fn own(value: &[u8], image: &str) -> Option<(String, Vec<u8>)> {
+    let rest = value.strip_prefix(image.as_bytes())?.strip_prefix(b" ")?;
+    let at = rest.iter().position(|&byte| byte == b' ')?;
+    Some((String::from_utf8_lossy(&rest[..at]).into_owned(), rest[at + 1..].to_vec()))
 }
 
 #[cfg(test)]
@@ -229,21 +251,27 @@ mod tests {
         assert_eq!(tidied(vec![last], at(0, u64::MAX)), [at(u64::MAX - 1, u64::MAX)]);
     }
 
+    fn by(image: &str) -> Signature {
+        Signature { image: image.into(), owner: "10.0.0.1:0/7".into(), noted: AtomicBool::new(false) }
+    }
+
     #[test]
     fn a_note_belongs_to_one_image() {
-        let value = signed(b"a b", "12ab").unwrap();
-        assert_eq!(own(value.as_bytes(), "12ab"), b"a b");
+        let value = signed(b"a b", &by("12ab")).unwrap();
+        assert_eq!(value, "12ab 10.0.0.1:0/7 a b");
+        assert_eq!(own(value.as_bytes(), "12ab"), Some(("10.0.0.1:0/7".into(), b"a b".to_vec())));
         for other in ["12a", "12ab ", "12abc", "34cd", ""] {
-            assert_eq!(own(value.as_bytes(), other), b"", "{other}");
+            assert_eq!(own(value.as_bytes(), other), None, "{other}");
         }
-        assert_eq!(own(b"", "12ab"), b"");
+        assert_eq!(own(b"", "12ab"), None);
+        assert_eq!(own(b"12ab x", "12ab"), None);
     }
 
     #[test]
     fn a_note_is_ascii_text() {
-        assert!(signed(b"\n~ \t", "1").is_some());
+        assert!(signed(b"\n~ \t", &by("1")).is_some());
         for bytes in [&b"a\0b"[..], b"\xff", "é".as_bytes()] {
-            assert_eq!(signed(bytes, "1"), None, "{bytes:?}");
+            assert_eq!(signed(bytes, &by("1")), None, "{bytes:?}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::aio::Flights;
 use super::cluster::{Cluster, endpoints};
-use super::errands::{self, Errands};
+use super::errands::Errands;
 use super::error::{OpenError, backend_error};
 use super::ffi::{Errno, ImageOption, IoCtx, OptionSource, RawImage, c_string};
 use super::media;
@@ -71,9 +71,11 @@ impl Image {
             );
         }
         let raw = Arc::new(raw);
+        // Without addresses a note is nobody's, and nobody goes on with it.
+        let owner = cluster.addresses().unwrap_or_else(|_| "-".into());
         Ok(Self {
             flights: Flights::new(),
-            errands: Errands::new(&raw, &id),
+            errands: Errands::new(&raw, &id, &owner),
             pool: pool.into(),
             name: image.into(),
             id,
@@ -90,6 +92,11 @@ impl Image {
     /// The image's id, which renaming does not change.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// The note that is kept with the image, and the addresses of the client that stored it; both empty if there is none.
+    pub fn note_and_owner(&self) -> Result<(String, Vec<u8>), BackendError> {
+        self.errands.note()
     }
 
     /// The client that serves the image.
@@ -126,7 +133,11 @@ impl Backend for Image {
     }
 
     fn note(&self) -> Result<Vec<u8>, BackendError> {
-        errands::note(&self.raw, &self.id)
+        self.note_and_owner().map(|(_, note)| note)
+    }
+
+    fn has_note(&self) -> bool {
+        self.errands.has_note()
     }
 
     fn submit(&self, request: Box<Request>) {

@@ -241,16 +241,6 @@ pub enum DataPhase {
     },
 }
 
-impl DataPhase {
-    /// Whether data come from the initiator.
-    pub fn is_out(self) -> bool {
-        match self {
-            Self::BlocksOut(_) | Self::ParameterList { .. } => true,
-            Self::None | Self::In { .. } | Self::BlocksIn(_) => false,
-        }
-    }
-}
-
 /// Reads a CDB. What follows its length, which the opcode's group gives, is ignored.
 pub fn decode(cdb: &[u8]) -> Result<Command, Sense> {
     let Some(bytes) = cdb.first_chunk() else { return decode_short(cdb) };

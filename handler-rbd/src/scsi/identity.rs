@@ -17,6 +17,8 @@ pub struct Identity {
     pub implicit_trans_secs: u8,
     /// Whether somebody holds a persistent reservation of a Write Exclusive type.
     pub write_exclusive: bool,
+    /// Whether some initiator may only read.
+    pub read_only: bool,
 }
 
 /// A SCSI target port.

@@ -132,6 +132,10 @@ impl Backend for Disk {
         }
     }
 
+    fn has_note(&self) -> bool {
+        self.note().is_ok_and(|note| !note.is_empty())
+    }
+
     fn note(&self) -> Result<Vec<u8>, BackendError> {
         Ok(lock(&self.inner.note).clone())
     }

@@ -234,5 +234,6 @@ fn identity(around: &Around<'_>) -> Identity {
         port,
         implicit_trans_secs: 45,
         write_exclusive: around.write_exclusive,
+        read_only: false,
     }
 }

@@ -83,6 +83,7 @@ impl Served {
         }
         if active.out == 0 {
             tracing::error!("a job asked for nothing and did not end");
+            self.lun.spoilt(&active.job);
             return self.end(slot, Step::Done(DEFECT));
         }
         Ok(())
@@ -114,7 +115,12 @@ impl Served {
         let token = active.token.as_ref();
         let data_out = |at, to: &mut [u8]| token.map_or(0, |token| token.data().read(at, to));
         let (lun, job, reply) = (&mut self.lun, &mut active.job, &mut self.reply);
-        match guarded(|| lun.resume(job, finished, &data_out, reply), Step::Done(DEFECT)) {
+        let step = guarded(|| Some(lun.resume(job, finished, &data_out, reply)), None);
+        let step = step.unwrap_or_else(|| {
+            guarded(|| lun.spoilt(job), ());
+            Step::Done(DEFECT)
+        });
+        match step {
             Step::Wait => {
                 // After a reset the data buffer may be another command's, and more of it may be needed.
                 self.ring.check()?;
@@ -151,7 +157,7 @@ impl Served {
             };
             match usize::try_from(job.data_in()) {
                 Ok(len @ 1..) if matches!(outcome, Outcome::Good) => self.answer_data(token, len),
-                _ if job.data_out() => self.answer(token, &outcome, None),
+                _ if job.has_written_its_data() => self.answer(token, &outcome, None),
                 _ => self.complete(token, &outcome),
             }?;
         }
@@ -163,7 +169,6 @@ impl Served {
         let active = &mut self.active[slot];
         active.detached = true;
         match active.token.take() {
-            Some(token) if active.job.data_out() => self.answer(token, outcome, None),
             Some(token) => self.complete(token, outcome),
             None => Ok(()),
         }

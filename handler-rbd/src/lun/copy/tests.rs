@@ -10,7 +10,7 @@ const OBJECT: u64 = 64;
 fn job(segments: &[(u64, u64, u64)]) -> Result<Job, Sense> {
     let segment = |&(source, destination, len)| Segment { source, destination, len };
     let copy = Copy::new(segments.iter().map(segment).collect(), SIZE, OBJECT)?;
-    Ok(Job::many(copy, true).with_role(Role::Copy(None)))
+    Ok(Job::many(copy).with_role(Role::Copy(None)))
 }
 
 fn part(range: ByteRange) -> std::ops::Range<usize> {
@@ -206,4 +206,18 @@ fn an_ended_copy_is_told_of_once_or_never() {
     assert_eq!(known(&copies, 1), Some(true));
     copies.begin(Some(1), true);
     assert_eq!(known(&copies, 1), Some(false));
+}
+
+/// Else eight defects would be the end of copying.
+#[test]
+fn a_copy_that_a_defect_has_ended_is_over() {
+    let mut unit = crate::lun::tests::unit();
+    let job = job(&[(0, 1024, 64)]).unwrap().with_role(Role::Copy(Some(3)));
+    unit.copies.begin(Some(3), true);
+    unit.spoilt(&job);
+    assert_eq!(unit.copies.running, 0);
+    assert_eq!(
+        unit.copies.find(3).map(|known| known.state),
+        Some(CopyState::Failed(2, Some(Sense::INTERNAL_FAILURE)))
+    );
 }

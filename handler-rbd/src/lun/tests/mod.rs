@@ -30,7 +30,7 @@ fn geometry() -> Geometry {
     }
 }
 
-fn unit() -> LogicalUnit {
+pub(super) fn unit() -> LogicalUnit {
     LogicalUnit::new(geometry())
 }
 
@@ -48,6 +48,7 @@ fn identity() -> Identity {
         groups: vec![PortGroup { id: 1, supported: 0x8f, ports: vec![1], ..PortGroup::default() }],
         implicit_trans_secs: 45,
         write_exclusive: false,
+        read_only: false,
     }
 }
 

@@ -185,6 +185,12 @@ fn a_write_exclusive_reservation_holds_for_commands_without_data() {
     let mut status = |cdb: &[u8], write_exclusive| {
         let command = decode(cdb).unwrap();
         assert!(LogicalUnit::needs_identity(&command), "{cdb:02x?}");
+        // And some initiator may only read.
+        let read_only = Identity { read_only: true, ..identity() };
+        match unit.start(&command, &Transfer { len: 0 }, Some(&read_only), &[], &mut Vec::new()) {
+            Step::Done(outcome) => assert_eq!(end_of(outcome), End::Check(0x07, 0x27, 0x00), "{cdb:02x?}"),
+            step => panic!("{step:?}"),
+        }
         let identity = Identity { write_exclusive, ..identity() };
         match unit.start(&command, &Transfer { len: 0 }, Some(&identity), &[], &mut Vec::new()) {
             Step::Done(outcome) => outcome.status(),

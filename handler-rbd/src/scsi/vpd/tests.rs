@@ -17,6 +17,7 @@ fn identity() -> Identity {
         groups: vec![PortGroup { id: 1, ports: vec![1], ..PortGroup::default() }],
         implicit_trans_secs: 45,
         write_exclusive: false,
+        read_only: false,
     }
 }
 
