@@ -112,6 +112,33 @@ END
 )
 matches "needs somebody" "manual intervention required" "$output"
 matches "and the log says what to do" "rbd image-meta remove rbd/thin tcmu-rbd.note" "$output"
+ok "LUN deleted, daemon stopped" gw <<<clean
+
+# A note of another gateway, which may be at it still: neither erased nor used before an erasure of ours has succeeded.
+image foreign 64M
+ok "a LUN with data" gw <<'END'
+serve && backstore foreign rbd/foreign 64 && dd if=/dev/urandom of="$(loop_export foreign)" bs=1M count=64 oflag=direct status=none && clean
+END
+before=$(ceph rbd export rbd/foreign - 2>/dev/null | md5sum)
+id=$(ceph rbd info --format json rbd/foreign | jq -r .id)
+ok "a note of another client" ceph rbd image-meta set rbd/foreign tcmu-rbd.note "$id v2:10.99.0.77:0/7 format"
+output=$(gw 60 <<'END'
+serve && backstore foreign rbd/foreign 64 && loop_export foreign >/dev/null
+look() { sg_raw -r 512 /dev/"$(ls /sys/class/scsi_generic | tail -n 1)" 28 00 00 00 00 00 00 00 01 00 2>&1 | tr '\n' ' '; }
+look
+daemon_stop
+serve
+look
+END
+)
+is "refused before and after a restart" 2 "$(grep -oi 'medium format corrupted' <<<"$output" | wc -l)"
+is "not a byte was erased" "$before" "$(ceph rbd export rbd/foreign - 2>/dev/null | md5sum)"
+output=$(gw 60 <<'END'
+sg_raw /dev/"$(ls /sys/class/scsi_generic | tail -n 1)" 04 00 00 00 00 00 2>&1 | tr '\n' ' '
+END
+)
+matches "a FORMAT UNIT of ours is carried out" 'SCSI Status: Good' "$output"
+is "and makes zeros" 0 "$(ceph rbd export rbd/foreign - 2>/dev/null | tr -d '\0' | wc -c)"
 ok "nothing left, daemon stopped" gw <<<clean
-for name in thin wide; do no_watcher "$name"; done
+for name in thin wide foreign; do no_watcher "$name"; done
 finish

@@ -39,13 +39,13 @@ used() { echo $(($(ceph rbd du "rbd/$1" --format json | jq '.images[0].used_size
 lines() { local IFS=; printf '%s' "$1"; shift; printf '.*%s' "$@"; }
 
 for lun in b512 b4096 other; do image $lun 64M; done
-ceph rbd create --size 32G --image-feature layering,exclusive-lock rbd/wide
+ceph rbd create --size 32G --image-feature layering,exclusive-lock rbd/sparse
 names=$(gw <<'END'
 serve && backstore b512 rbd/b512 64 hw_max_sectors=1024 && backstore b4096 rbd/b4096 64 hw_block_size=4096,hw_max_sectors=256 &&
-  backstore other rbd/other 64 && backstore wide rbd/wide 32768 || exit
+  backstore other rbd/other 64 && backstore sparse rbd/sparse 32768 || exit
 group=$(lun_path other)/alua/ag
 mkdir "$group" && echo 16 >"$group/tg_pt_gp_id" && echo 1 >"$group/alua_access_type" && echo 0 >"$group/alua_access_state" || exit
-for lun in b512 b4096 other wide; do
+for lun in b512 b4096 other sparse; do
   sd=$(loop_export $lun) && sg=$(ls "/sys/block/${sd#/dev/}/device/scsi_generic") || exit
   serial=$(sed -n '1s/.*: //p' "$(lun_path $lun)/wwn/vpd_unit_serial")
   echo "$lun $sd /dev/$sg $serial"
@@ -258,14 +258,14 @@ tool $GOOD '' "fill $(sd other) r && sg_sanitize --overwrite -zz --quick --wait 
 tool $GOOD '' "sg_format --format --quick --wait $sg && zeros $(sd other) 512 0 131072"
 
 # FORMAT UNIT, of a disk whose 8192 objects take their time though none exists.
-tool $ILLEGAL "$MEANS_CDB" "sg_format -v --format --quick --early --fmtpinfo=2 $(sg wide)"
-tool $ILLEGAL "$MEANS_LIST" "sg_format -v --format --quick --early --pfu=1 $(sg wide)"
-tool $GOOD '' "fill $(sd wide) r && sg_format --format --quick --early $(sg wide)"
-tool $GOOD 'Not Ready.*format in progress.*Progress indication: [0-9.]+%' "sg_requests $(sg wide)"
-tool $NOT_READY 'Not Ready.*format in progress' "sg_turs -v $(sg wide)"
-tool $NOT_READY 'Not Ready.*format in progress' "sg_verify -v -c 1 $(sg wide)"
-tool $GOOD 'LIO-ORG' "sg_inq $(sg wide)"
-tool $GOOD '^$' "end_of $(sg wide) && sg_turs $(sg wide) && zeros $(sd wide) 512 0 24576"
+tool $ILLEGAL "$MEANS_CDB" "sg_format -v --format --quick --early --fmtpinfo=2 $(sg sparse)"
+tool $ILLEGAL "$MEANS_LIST" "sg_format -v --format --quick --early --pfu=1 $(sg sparse)"
+tool $GOOD '' "fill $(sd sparse) r && sg_format --format --quick --early $(sg sparse)"
+tool $GOOD 'Not Ready.*format in progress.*Progress indication: [0-9.]+%' "sg_requests $(sg sparse)"
+tool $NOT_READY 'Not Ready.*format in progress' "sg_turs -v $(sg sparse)"
+tool $NOT_READY 'Not Ready.*format in progress' "sg_verify -v -c 1 $(sg sparse)"
+tool $GOOD 'LIO-ORG' "sg_inq $(sg sparse)"
+tool $GOOD '^$' "end_of $(sg sparse) && sg_turs $(sg sparse) && zeros $(sd sparse) 512 0 24576"
 tools gateway
 is "rbd du after FORMAT UNIT" 0 "$(used other)"
 
@@ -297,5 +297,5 @@ is "rbd export of rbd/b512 and the disk are equal" "0 0" "${PIPESTATUS[*]}"
 ok "the group is gone" gw <<<'loop_unexport other && rmdir "$(lun_path other)/alua/ag"'
 silent "no task waits in the kernel" <<<d_tasks
 ok "LUNs deleted, daemon stopped" gw 60 <<<clean
-for lun in b512 b4096 other wide; do no_watcher $lun; done
+for lun in b512 b4096 other sparse; do no_watcher $lun; done
 finish

@@ -228,8 +228,11 @@ fn signed(note: &[u8], Signature { image, owner, .. }: &Signature) -> Option<Str
 /// Who stored a note, and the note, if it is this image's.
 fn own(value: &[u8], image: &str) -> Option<(String, Vec<u8>)> {
     let rest = value.strip_prefix(image.as_bytes())?.strip_prefix(b" ")?;
-    let at = rest.iter().position(|&byte| byte == b' ')?;
-    Some((String::from_utf8_lossy(&rest[..at]).into_owned(), rest[at + 1..].to_vec()))
+    let (owner, note) = match rest.iter().position(|&byte| byte == b' ') {
+        Some(at) => (&rest[..at], &rest[at + 1..]),
+        None => (&b""[..], rest), // not ours, and somebody must look
+    };
+    Some((String::from_utf8_lossy(owner).into_owned(), note.to_vec()))
 }
 
 #[cfg(test)]
@@ -264,7 +267,7 @@ mod tests {
             assert_eq!(own(value.as_bytes(), other), None, "{other}");
         }
         assert_eq!(own(b"", "12ab"), None);
-        assert_eq!(own(b"12ab x", "12ab"), None);
+        assert_eq!(own(b"12ab x", "12ab"), Some((String::new(), b"x".to_vec())));
     }
 
     #[test]
