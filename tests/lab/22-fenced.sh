@@ -46,7 +46,11 @@ new=$(owner)
 matches "another client has the lock now ($new)" '^[0-9.]+:[0-9]+/[0-9]+$' "$new"
 is "the three clients are three" 3 "$(printf '%s\n' "${fenced[@]}" "$new" | sort -u | wc -l)"
 is "the log says so, twice" 2 "$(gw <<<"grep -c 'image is open again' /var/log/tcmu-runner.log")"
-for old in "${fenced[@]}"; do ceph ceph osd blocklist rm "$old" >/dev/null; done
+listed=$(ceph ceph osd blocklist ls 2>/dev/null)
+for old in "${fenced[@]}"; do
+  matches "nobody has taken $old off the blocklist" "$old " "$listed"
+  ceph ceph osd blocklist rm "$old" >/dev/null
+done
 silent "no task waits in the kernel" <<<d_tasks
 ok "nothing left, daemon stopped" gw 60 <<<clean
 no_watcher fence

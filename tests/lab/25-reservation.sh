@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A Write Exclusive reservation holds for commands that overwrite the disk without data too: the kernel lets those through
-# to us, whoever sends them.
+# A Write Exclusive reservation and read-only access hold for commands that overwrite the disk without data too: the kernel
+# lets those through to us, whoever sends them.
 # shellcheck disable=SC1091
 . "$(dirname "$0")/lib.sh"
 
@@ -32,6 +32,14 @@ disk=$(cat /tmp/disk)
 sg_persist --out --release --param-rk=abc --prout-type="$TYPE" "$disk" && sg_persist --out --register --param-rk=abc --param-sark=0 "$disk"
 END
 done
+# Nor does the kernel keep them from an initiator that may only read.
+protect() { gw VALUE="$1" <<<'echo "$VALUE" >"$TARGET/iscsi/$IQN/tpgt_1/acls/$CLIENT/lun_0/write_protect"'; }
+ok "the iSCSI initiator may only read" protect 1
+for command in "$FORMAT" "$SANITIZE" "$SAME"; do
+  # shellcheck disable=SC2016
+  matches "${command:0:2}h from an initiator that may only read" 'Data Protect' "$(ini CDB="$command" <<<'sg_raw -v "$(cat /tmp/disk)" $CDB 2>&1')"
+done
+ok "it may write again" protect 0
 ok "not a block has changed" gw DISK="$disk" <<<'"$SGTEST" verify "$DISK" --state /tmp/reserved'
 matches "without a reservation WRITE SAME is carried out" 'Good' "$(sends "$SAME")"
 ok "logout" ini <<<'iscsi_logout $IQN'
