@@ -7,8 +7,8 @@
 trap 'ceph-resume' EXIT
 ceph-resume() { "$LAB" ceph-resume mon >/dev/null 2>&1; }
 
-image late 64M
-disk=$(gw <<<'serve && backstore late rbd/late 64 && loop_export late')
+image late-cluster 64M
+disk=$(gw <<<'serve && backstore late rbd/late-cluster 64 && loop_export late')
 matches "a disk" '^/dev/sd[a-z]+$' "$disk"
 ok "it is stamped" gw DISK="$disk" <<<'"$SGTEST" fill "$DISK" --state /tmp/late'
 ok "the daemon is killed" gw <<<'old=$(daemon_pid); kill -9 "$old"; wait_for 10 _gone "$old"'
@@ -19,7 +19,7 @@ start=$EPOCHREALTIME
 serve
 awk -v a="$start" -v b="$EPOCHREALTIME" 'BEGIN { printf "owns the name after %.1f s\n", b - a }'
 start=$EPOCHREALTIME
-busctl call org.kernel.TCMUService1 /org/kernel/TCMUService1/rbd org.kernel.TCMUService1 CheckConfig s rbd/late
+busctl call org.kernel.TCMUService1 /org/kernel/TCMUService1/rbd org.kernel.TCMUService1 CheckConfig s rbd/late-cluster
 awk -v a="$start" -v b="$EPOCHREALTIME" 'BEGIN { printf "answers after %.1f s\n", b - a }'
 END
 )
@@ -38,5 +38,5 @@ matches "it took the device on" 'device taken on' "$(gw <<<'tail -n 5 /var/log/t
 ok "new writes and reads work" gw DISK="$disk" <<<'"$SGTEST" check "$DISK" --state /tmp/late --seconds 3'
 silent "no task waits in the kernel" <<<d_tasks
 ok "nothing left, daemon stopped" gw 60 <<<clean
-no_watcher late
+no_watcher late-cluster
 finish

@@ -35,18 +35,18 @@ END
 }
 # used IMAGE: MiB that are allocated
 used() { echo $(($(ceph rbd du "rbd/$1" --format json | jq '.images[0].used_size') >> 20)); }
-# lines SPEC...: a regex that wants these one after the other, with anything in between
+# lines SPEC...: a regex that wants these one after the second, with anything in between
 lines() { local IFS=; printf '%s' "$1"; shift; printf '.*%s' "$@"; }
 
-for lun in b512 b4096 other; do image $lun 64M; done
+for lun in b512 b4096 second; do image $lun 64M; done
 ceph rbd create --size 32G --image-feature layering,exclusive-lock rbd/sparse
 lines_before=$(gw <<<'cat /var/log/tcmu-runner.log 2>/dev/null | wc -l')
 names=$(gw <<'END'
 serve && backstore b512 rbd/b512 64 hw_max_sectors=1024 && backstore b4096 rbd/b4096 64 hw_block_size=4096,hw_max_sectors=256 &&
-  backstore other rbd/other 64 && backstore sparse rbd/sparse 32768 || exit
-group=$(lun_path other)/alua/ag
+  backstore second rbd/second 64 && backstore sparse rbd/sparse 32768 || exit
+group=$(lun_path second)/alua/ag
 mkdir "$group" && echo 16 >"$group/tg_pt_gp_id" && echo 1 >"$group/alua_access_type" && echo 0 >"$group/alua_access_state" || exit
-for lun in b512 b4096 other sparse; do
+for lun in b512 b4096 second sparse; do
   sd=$(loop_export $lun) && sg=$(ls "/sys/block/${sd#/dev/}/device/scsi_generic") || exit
   serial=$(sed -n '1s/.*: //p' "$(lun_path $lun)/wwn/vpd_unit_serial")
   echo "$lun $sd /dev/$sg $serial"
@@ -193,37 +193,37 @@ for bs in 512 4096; do
   tool $ABORTED 'Copy aborted' "ddpt --xcopy if=$sg of=$sg bs=$bs skip=$((n - 1)) seek=0 count=2"
   tool $GOOD '^$' "zeros $d $((n - 1)) 1 && same $d 0 1 r"
 done
-one=$(sg b512) two=$(sg other)
+one=$(sg b512) two=$(sg second)
 for way in "if=$one of=$two" "if=$two of=$one" "if=$one of=$two --on_src" "if=$one of=$two --on_dst" "if=$one of=$(sg b4096)"; do
   tool $ABORTED 'Copy Aborted.*Copy target device not reachable' "sg_xcopy -vvv $way count=16"
 done
 tool $ABORTED 'Copy Aborted.*Copy target device not reachable' "ddpt -vvv --xcopy if=$one of=$two bs=512 count=16"
-tool $GOOD '^$' "zeros $(sd other) 512 0 128 && same $(sd b512) 512 0 1 r"
+tool $GOOD '^$' "zeros $(sd second) 512 0 128 && same $(sd b512) 512 0 1 r"
 tools gateway
 is "quietly: WARN and ERROR in the log" "" "$(gw <<<"tail -n +$((lines_before + 1)) /var/log/tcmu-runner.log | grep -E '\[(WARN|ERROR)'")"
 
 # The group's state as the kernel has it. After each change the kernel tells of it once.
 states=("active/optimized" "active/non optimized" standby unavailable)
 # shellcheck disable=SC2016
-lun=$(gw <<<'ls -d "$TARGET"/loopback/*/tpgt_1/lun/lun_0/other')
-sg=$(sg other)
-tool $GOOD '^$' "echo ag >${lun%/other}/alua_tg_pt_gp; sg_turs $sg >/dev/null 2>&1; true"
+lun=$(gw <<<'ls -d "$TARGET"/loopback/*/tpgt_1/lun/lun_0/second')
+sg=$(sg second)
+tool $GOOD '^$' "echo ag >${lun%/second}/alua_tg_pt_gp; sg_turs $sg >/dev/null 2>&1; true"
 for state in 1 2 3 0; do
-  tool $GOOD '^$' "echo $((state & 1)) >\$(lun_path other)/alua/ag/preferred; echo $state >\$(lun_path other)/alua/ag/alua_access_state; sg_rtpg $sg >/dev/null 2>&1; true"
+  tool $GOOD '^$' "echo $((state & 1)) >\$(lun_path second)/alua/ag/preferred; echo $state >\$(lun_path second)/alua/ag/alua_access_state; sg_rtpg $sg >/dev/null 2>&1; true"
   tool $GOOD "$(lines 'target port group id : 0x10 , Pref='$((state & 1)) "state : 0x0$state \(${states[state]}\)" 'O_SUP : 1, LBD_SUP : 0, U_SUP : 1, S_SUP : 1, AN_SUP : 1, AO_SUP : 1' 'target port count : 01' '0x01')" "sg_rtpg -d $sg"
   tool $GOOD "Implicit transition time: .*0x10 .*state : 0x0$state " "sg_rtpg -e -d $sg"
 done
 tool $GOOD 'TPGS=1' "sg_inq $sg"
-tool $GOOD "0x$(naa other).*Relative target port: 0x1.*Target port group: 0x10" "sg_vpd -p di $sg"
+tool $GOOD "0x$(naa second).*Relative target port: 0x1.*Target port group: 0x10" "sg_vpd -p di $sg"
 tools gateway
 is "sg_opcodes, with a target port group" "$(expected '' 'a3 a 12')" "$(opcodes "$sg")"
 
 # SANITIZE. Ceph stands still while it runs: whatever is asked meanwhile is answered without it.
-tool $GOOD '^$' "fill $(sd other) r"
+tool $GOOD '^$' "fill $(sd second) r"
 tool $ILLEGAL "$MEANS_CDB" "sg_sanitize -vv --crypto --quick --early $sg"
 tool $ILLEGAL "$MEANS_CDB" "sg_sanitize -vv --block -Z --quick --early $sg"
 tool $GOOD '' "sg_sanitize --fail --quick --early $sg"
-tool $GOOD '^$' "same $(sd other) 512 0 24576 r"
+tool $GOOD '^$' "same $(sd second) 512 0 24576 r"
 tool $GOOD '' "sg_sanitize --overwrite --pattern=p37 --count=31 --quick --early $sg"
 tools gateway
 progress() { gw <<<"sg_requests -p $sg" | sed -n 's/Progress indication: \(.*\)% done/\1/p'; }
@@ -252,11 +252,11 @@ ok "Ceph's OSD goes on" "$LAB" ceph-resume
 found=$(gw <<<"for ((n = 0; n < 300; n++)); do p=\$(sg_requests -p $sg); [[ -n \$p ]] || break; echo \$p; done" | grep -o '[0-9.]*%')
 is "progress only grows" "$(sort -n <<<"$found")" "$found"
 matches "to the end" '9[0-9]\.[0-9]+%$' "$found"
-tool $GOOD '^$' "sg_turs $sg && cmp p512 <(dd if=$(sd other) bs=1M count=4 iflag=direct status=none) && cmp p512 <(dd if=$(sd other) bs=1M skip=60 iflag=direct status=none)"
+tool $GOOD '^$' "sg_turs $sg && cmp p512 <(dd if=$(sd second) bs=1M count=4 iflag=direct status=none) && cmp p512 <(dd if=$(sd second) bs=1M skip=60 iflag=direct status=none)"
 tool $GOOD '' "sg_sanitize --block --quick --wait $sg"
-tool $GOOD '' "zeros $(sd other) 512 0 131072 && sg_get_lba_status $sg | grep -E 'blocks: +131072  deallocated'"
-tool $GOOD '' "fill $(sd other) r && sg_sanitize --overwrite -zz --quick --wait $sg && same $(sd other) 512 131056 16 ff && same $(sd other) 512 0 16 ff"
-tool $GOOD '' "sg_format --format --quick --wait $sg && zeros $(sd other) 512 0 131072"
+tool $GOOD '' "zeros $(sd second) 512 0 131072 && sg_get_lba_status $sg | grep -E 'blocks: +131072  deallocated'"
+tool $GOOD '' "fill $(sd second) r && sg_sanitize --overwrite -zz --quick --wait $sg && same $(sd second) 512 131056 16 ff && same $(sd second) 512 0 16 ff"
+tool $GOOD '' "sg_format --format --quick --wait $sg && zeros $(sd second) 512 0 131072"
 
 # FORMAT UNIT, of a disk whose 8192 objects take their time though none exists.
 tool $ILLEGAL "$MEANS_CDB" "sg_format -v --format --quick --early --fmtpinfo=2 $(sg sparse)"
@@ -268,7 +268,7 @@ tool $NOT_READY 'Not Ready.*format in progress' "sg_verify -v -c 1 $(sg sparse)"
 tool $GOOD 'LIO-ORG' "sg_inq $(sg sparse)"
 tool $GOOD '^$' "end_of $(sg sparse) && sg_turs $(sg sparse) && zeros $(sd sparse) 512 0 24576"
 tools gateway
-is "rbd du after FORMAT UNIT" 0 "$(used other)"
+is "rbd du after FORMAT UNIT" 0 "$(used second)"
 
 # Over iSCSI, the same LUN: the same name, data, and errors.
 gw <<'END' >/dev/null
@@ -295,8 +295,8 @@ ok "iSCSI session closed" ini <<<'iscsi_logout "$IQN"'
 ceph rbd export rbd/b512 - 2>/dev/null | cmp -s - <("$LAB" exec gateway "dd if=$(sd b512) bs=1M iflag=direct status=none")
 is "rbd export of rbd/b512 and the disk are equal" "0 0" "${PIPESTATUS[*]}"
 # shellcheck disable=SC2016
-ok "the group is gone" gw <<<'loop_unexport other && rmdir "$(lun_path other)/alua/ag"'
+ok "the group is gone" gw <<<'loop_unexport second && rmdir "$(lun_path second)/alua/ag"'
 silent "no task waits in the kernel" <<<d_tasks
 ok "LUNs deleted, daemon stopped" gw 60 <<<clean
-for lun in b512 b4096 other sparse; do no_watcher $lun; done
+for lun in b512 b4096 second sparse; do no_watcher $lun; done
 finish
