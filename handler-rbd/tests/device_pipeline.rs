@@ -104,6 +104,10 @@ fn no_foreign_bytes() {
         fills(&TEST_UNIT_READY, 512, 0);
         fills(&SYNCHRONIZE_CACHE, 512, 0);
         fills(&[0x93, 1, 0, 0, 0, 0, 0, 0, 0, 100, 0, 0, 0, 1, 0, 0], 512, 0); // WRITE SAME, NDOB
+        // An initiator may lie about the direction: MODE SELECT(6), EXTENDED COPY of nothing, ORWRITE(16).
+        fills(&[0x15, 0x10, 0, 0, 0, 0], 512, 0);
+        fills(&[0x83, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 512, 0);
+        fills(&[0x8b, 0, 0, 0, 0, 0, 0, 0, 0, 200, 0, 0, 0, 1, 0, 0], 512, 0);
         rig.clean();
     }
 }
