@@ -3,7 +3,7 @@
 
 mod device_rig;
 
-use device_rig::{Rig, identity, model, until, verdict};
+use device_rig::{Rig, block, identity, model, read, until, verdict, write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -13,18 +13,6 @@ const GOOD: (u8, [u8; 3]) = (0, [0, 0, 0]);
 const BUSY: (u8, [u8; 3]) = (8, [0, 0, 0]);
 const INQUIRY: [u8; 6] = [0x12, 0, 0, 0, 96, 0];
 const UNIT_SERIAL: [u8; 6] = [0x12, 1, 0x80, 0, 96, 0];
-
-const fn read(block: u8) -> [u8; 10] {
-    [0x28, 0, 0, 0, 0, block, 0, 0, 1, 0]
-}
-
-const fn write(block: u8) -> [u8; 10] {
-    [0x2a, 0, 0, 0, 0, block, 0, 0, 1, 0]
-}
-
-fn block(byte: u8) -> Direction {
-    Direction::Out(vec![byte; 512])
-}
 
 /// A command that comes while the identity is being read gets one that was read later: a reservation, say, may
 /// have been made in between.

@@ -6,7 +6,7 @@
 
 mod device_rig;
 
-use device_rig::{DISK, Rig, identity, model, until, verdict};
+use device_rig::{DISK, Rig, block, identity, model, read, until, verdict, write};
 use handler_rbd::block::{BackendError, ErrorKind};
 use handler_rbd::device::Message;
 use std::sync::Arc;
@@ -22,20 +22,6 @@ const INQUIRY: [u8; 6] = [0x12, 0, 0, 0, 96, 0];
 const UNIT_SERIAL: [u8; 6] = [0x12, 1, 0x80, 0, 96, 0];
 const READ_CAPACITY: [u8; 10] = [0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 const SYNCHRONIZE_CACHE: [u8; 10] = [0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-
-/// READ(10) of one block.
-const fn read(block: u8) -> [u8; 10] {
-    [0x28, 0, 0, 0, 0, block, 0, 0, 1, 0]
-}
-
-/// WRITE(10) of one block.
-const fn write(block: u8) -> [u8; 10] {
-    [0x2a, 0, 0, 0, 0, block, 0, 0, 1, 0]
-}
-
-fn block(byte: u8) -> Direction {
-    Direction::Out(vec![byte; 512])
-}
 
 #[test]
 fn all_reads_and_writes() {

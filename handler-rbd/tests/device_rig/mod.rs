@@ -130,3 +130,18 @@ pub(crate) fn until(mut done: impl FnMut() -> bool) {
 pub(crate) fn verdict(got: &Delivered) -> (u8, [u8; 3]) {
     (got.status, [got.sense[2], got.sense[12], got.sense[13]])
 }
+
+/// READ(10) of one block.
+pub(crate) const fn read(block: u8) -> [u8; 10] {
+    [0x28, 0, 0, 0, 0, block, 0, 0, 1, 0]
+}
+
+/// WRITE(10) of one block.
+pub(crate) const fn write(block: u8) -> [u8; 10] {
+    [0x2a, 0, 0, 0, 0, block, 0, 0, 1, 0]
+}
+
+/// Data for one block, full of this byte.
+pub(crate) fn block(byte: u8) -> Direction {
+    Direction::Out(vec![byte; 512])
+}
