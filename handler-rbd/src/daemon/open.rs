@@ -207,10 +207,11 @@ impl Storage {
         }
         let addresses = cluster.addresses().map_err(|error| ask("learn this client's addresses", &error))?;
         let record = records.begin(&device, &addresses).map_err(SetupError::Record)?;
-        records.fenced(&device, &predecessors);
         // Only now: until a predecessor is fenced it may still store one.
         let (owner, text) = image.note_and_owner().map_err(SetupError::Note)?;
         let note = Noted { ours: predecessors.contains(&owner), text };
+        // Not before: another try must still know whose note it is.
+        records.fenced(&device, &predecessors);
         cluster.service_register(&config.pool, &config.image, image.id());
         cluster.service_status(&ServiceStatus::default());
         let id = image.id().to_owned();
