@@ -17,7 +17,7 @@ use crate::lun::{Geometry, LogicalUnit};
 use crate::rbd::{
     Cluster, ClusterConfig, CommandError, ConnectError, Image, NOTE_KEY, OpenError, ServiceStatus,
 };
-use crate::records::{DeviceKey, Record, Records};
+use crate::records::{DeviceKey, Record, RecordError, Records};
 use nix::errno::Errno;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -84,6 +84,9 @@ pub enum SetupError {
     /// Our own addresses cannot be recorded.
     #[error("cannot keep the record that lets a successor fence this client (--run-dir)")]
     Record(#[source] io::Error),
+    /// Nothing is opened any more.
+    #[error("the daemon is stopping")]
+    Stopping,
     /// The UIO device cannot be found or opened.
     #[error(transparent)]
     Uio(#[from] UioError),
@@ -106,6 +109,15 @@ pub enum SetupError {
     Thread(#[source] io::Error),
 }
 
+impl From<RecordError> for SetupError {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::Stopping => Self::Stopping,
+            RecordError::File(error) => Self::Record(error),
+        }
+    }
+}
+
 impl SetupError {
     /// The errno that the administrator's command fails with.
     pub fn errno(&self) -> Errno {
@@ -125,6 +137,7 @@ impl SetupError {
                 errno => Errno::from_raw(errno),
             },
             Self::Late(_) => Errno::ETIMEDOUT,
+            Self::Stopping => Errno::EAGAIN,
             Self::Attribute(error) => error.errno().map_or(Errno::EIO, Errno::from_raw),
             Self::Map { source, .. } | Self::Record(source) | Self::Thread(source) => of(source),
             Self::Ring(_) => Errno::ENOTSUP,
@@ -201,12 +214,13 @@ impl Storage {
             let fence = |source| SetupError::Fence { addresses: addresses.clone(), source };
             cluster.blocklist(addresses).map_err(fence)?;
         }
+        let addresses = cluster.addresses().map_err(|error| ask("learn this client's addresses", &error))?;
+        let record = records.begin(&device, &addresses)?;
+        // Behind the record, in this order: if this fails, the image is closed before its record is erased.
         let image = Image::open(cluster.clone(), &config.pool, &config.image)?;
         for addresses in &predecessors {
             image.break_lock_of(addresses).map_err(|error| ask("break the lock of a dead client", &error))?;
         }
-        let addresses = cluster.addresses().map_err(|error| ask("learn this client's addresses", &error))?;
-        let record = records.begin(&device, &addresses).map_err(SetupError::Record)?;
         // Only now: until a predecessor is fenced it may still store one.
         let (owner, text) = image.note_and_owner().map_err(SetupError::Note)?;
         let note = Noted { ours: predecessors.contains(&owner), text };
