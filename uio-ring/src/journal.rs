@@ -70,14 +70,26 @@ mod record {
     pub(super) const FIRST: usize = 24;
     /// `u8`: length of the CDB.
     pub(super) const CDB_LEN: usize = 28;
-    /// `u8`: whether storage was asked for something.
-    pub(super) const BEGUN: usize = 29;
+    /// `u8`: a [`Stage`](super::Stage).
+    pub(super) const STAGE: usize = 29;
     pub(super) const CDB: usize = 32;
 }
 
 const FREE: u64 = 0;
 const USED: u64 = 1;
 const ANSWERED: u64 = 2;
+
+/// How far a command has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Stage {
+    /// Storage was not asked for anything.
+    New = 0,
+    /// Storage may have done it, in part or as a whole.
+    Begun = 1,
+    /// It was done, its status is GOOD and there is no data for the initiator. Its data buffer may be spoilt.
+    Good = 2,
+}
 
 /// Bytes of a segment: `u32` length, `u32` page of the next one.
 const SEGMENT: usize = 8;
@@ -137,7 +149,7 @@ pub(crate) struct Shape {
 pub(crate) struct InProgress {
     pub(crate) id: CmdId,
     pub(crate) number: u32,
-    pub(crate) begun: bool,
+    pub(crate) stage: Stage,
     pub(crate) since: u64,
     pub(crate) cdb: Vec<u8>,
     /// Offset from the start of the ring's mapping, and length.
@@ -283,9 +295,9 @@ impl Journal {
         self.map.store_word(header::CONSUMED, pair(self.number, next))
     }
 
-    /// Storage is about to be asked for something on behalf of a command.
-    pub(crate) fn begun(&mut self, id: CmdId) -> Result<(), OutOfBounds> {
-        self.map.write(header::END + usize::from(id.0) * record::SIZE + record::BEGUN, &[1])
+    /// A command has come so far.
+    pub(crate) fn reached(&mut self, id: CmdId, stage: Stage) -> Result<(), OutOfBounds> {
+        self.map.write(header::END + usize::from(id.0) * record::SIZE + record::STAGE, &[stage as u8])
     }
 
     /// The answer of a command is about to be written to a slot.
@@ -434,7 +446,9 @@ impl Journal {
         let number = u32::from_ne_bytes(self.map.read(at + record::NUMBER)?);
         let count = u32::from_ne_bytes(self.map.read(at + record::SEGMENTS)?);
         let mut page = u32::from_ne_bytes(self.map.read(at + record::FIRST)?);
-        let [cdb_len, begun] = self.map.read(at + record::CDB_LEN)?;
+        let [cdb_len, stage] = self.map.read(at + record::CDB_LEN)?;
+        let stages = [Stage::New, Stage::Begun, Stage::Good];
+        let stage = stages.get(usize::from(stage)).ok_or(JournalError::Damaged("the stage of a command"))?;
         let cdb: [u8; record::SIZE - record::CDB] = self.map.read(at + record::CDB)?;
         let cdb = cdb.get(..cdb_len.into()).ok_or(JournalError::Damaged("the length of a CDB"))?.to_vec();
         let since = u64::from_ne_bytes(self.map.read(at + record::SINCE)?);
@@ -449,7 +463,7 @@ impl Journal {
             segments.push((self.shape.data_off + page as usize * PAGE, len as usize));
             page = after;
         }
-        Ok(Some(InProgress { id, number, begun: begun != 0, since, cdb, segments }))
+        Ok(Some(InProgress { id, number, stage: *stage, since, cdb, segments }))
     }
 
     /// See [`header::RESTED`].

@@ -47,7 +47,7 @@ mod token;
 pub use doorbell::Doorbell;
 pub use entry::{CDB_MAX, Cdb, Command, Entry, Tmr};
 pub use error::{AttachError, Malformed, ResumeError, RingError};
-pub use journal::{JournalError, JournalFile};
+pub use journal::{JournalError, JournalFile, Stage};
 pub use mapping::{IoVec, Mapping, OutOfBounds};
 pub use ring::{Features, Recovered, Response, Resumed, Ring};
 pub use segments::Segments;

@@ -3,7 +3,7 @@
 use crate::doorbell::Doorbell;
 use crate::entry::{Cdb, Command, Entry, Header};
 use crate::error::{AttachError, ResumeError, RingError};
-use crate::journal::{Found, InProgress, Journal, JournalError, JournalFile, Shape};
+use crate::journal::{Found, InProgress, Journal, JournalError, JournalFile, Shape, Stage};
 use crate::mapping::{IoVec, Mapping};
 use crate::segments::Segments;
 use crate::token::{CmdId, Lost, Token};
@@ -94,8 +94,8 @@ pub struct Resumed {
 pub struct Recovered {
     /// The command. Its data buffer holds what it held when it was queued, but for what storage has read into it.
     pub command: Command,
-    /// Whether storage may have been asked for it ([`Ring::begun`]), in part or as a whole.
-    pub begun: bool,
+    /// How far it had come.
+    pub stage: Stage,
 }
 
 impl Ring {
@@ -222,12 +222,13 @@ impl Ring {
         }
         self.outstanding += 1;
         let token = Token::new(found.id, data, self.lost.clone());
-        Ok(Recovered { command: Command { cdb: Cdb::new(&found.cdb), token }, begun: found.begun })
+        Ok(Recovered { command: Command { cdb: Cdb::new(&found.cdb), token }, stage: found.stage })
     }
 
-    /// Notes in the journal that storage is about to be asked for something on behalf of a command.
-    pub fn begun(&mut self, id: CmdId) {
-        self.note(|journal| journal.begun(id).map_err(Into::into));
+    /// Notes in the journal how far a command has come: [`Stage::Begun`] before storage is asked for anything,
+    /// [`Stage::Good`] once it is done and before its data buffer is spoilt.
+    pub fn reached(&mut self, id: CmdId, stage: Stage) {
+        self.note(|journal| journal.reached(id, stage).map_err(Into::into));
     }
 
     /// Notes in the journal that the ring was empty at this time, in milliseconds of a clock that a successor on this

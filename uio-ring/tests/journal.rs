@@ -15,7 +15,7 @@ use std::rc::Rc;
 use uio_ring::crash::{POINTS, set_hook};
 use uio_ring::mock::{Direction, MockConfig, MockKernel, Place, Reset, Ticket};
 use uio_ring::{
-    Command, Doorbell, Entry, JournalError, JournalFile, Mapping, Response, ResumeError, Resumed, Ring,
+    Command, Doorbell, Entry, JournalError, JournalFile, Mapping, Response, ResumeError, Resumed, Ring, Stage,
 };
 
 const GOOD: u8 = 0;
@@ -342,6 +342,7 @@ fn whatever_is_doubtful_is_refused() {
     damaged(refused(|host| overwrite(host, 4096 + 64, &9u64.to_ne_bytes()))); // no state
     damaged(refused(|host| overwrite(host, 96, &u64::MAX.to_ne_bytes()))); // number of records
     damaged(refused(|host| overwrite(host, 4096 + 64 + 28, &[255]))); // length of a CDB
+    damaged(refused(|host| overwrite(host, 4096 + 64 + 29, &[3]))); // no stage
     damaged(refused(|host| overwrite(host, 4096 + 64 + 20, &[1, 0, 0, 0, 0xff, 0xff, 0xff, 0x7f]))); // a page
 }
 
@@ -369,7 +370,7 @@ fn what_was_begun_and_when_is_known() {
     process.ring.rested(1000);
     host.enqueue();
     let Some(Ok(Entry::Command(one))) = process.ring.next() else { panic!("a command") };
-    process.ring.begun(one.token.id());
+    process.ring.reached(one.token.id(), Stage::Begun);
     process.ring.rested(2000);
     host.enqueue();
     let Some(Ok(Entry::Command(two))) = process.ring.next() else { panic!("a command") };
@@ -379,7 +380,7 @@ fn what_was_begun_and_when_is_known() {
     let (doorbell, mapping) = parts(&host.kernel);
     let Resumed { mut ring, commands, queued_after } =
         Ring::resume(doorbell, mapping, file(&host.journal, 7)).unwrap();
-    assert_eq!(commands.iter().map(|found| found.begun).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(commands.iter().map(|found| found.stage).collect::<Vec<_>>(), [Stage::Begun, Stage::New]);
     assert_eq!(queued_after, Some(1000));
     // The id is used again by a command that has not begun.
     for found in commands {
@@ -393,7 +394,7 @@ fn what_was_begun_and_when_is_known() {
     drop(ring);
     let (doorbell, mapping) = parts(&host.kernel);
     let resumed = Ring::resume(doorbell, mapping, file(&host.journal, 7)).unwrap();
-    assert_eq!(resumed.commands.iter().map(|found| found.begun).collect::<Vec<_>>(), [false]);
+    assert_eq!(resumed.commands.iter().map(|found| found.stage).collect::<Vec<_>>(), [Stage::New]);
     assert_eq!(resumed.queued_after, Some(3000));
     resumed.commands.into_iter().fold(resumed.ring, |mut ring, found| {
         ring.forget(found.command.token);

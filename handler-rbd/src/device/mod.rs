@@ -40,7 +40,7 @@ pub enum Message {
     Resize(u64),
     /// Go on with another backend for the same image, once the one before has returned everything.
     Replace(Replacement),
-    /// Complete what is on the ring and what is in progress, then end.
+    /// Take nothing more from the ring, complete what is in progress, then end.
     Stop,
 }
 

@@ -6,7 +6,7 @@ use crate::block::{BackendError, Buffer, ErrorKind, Request};
 use crate::lun::{Answer, Finished, Job, Memory, Outcome, Step, Task};
 use crate::scsi::Sense;
 use nix::sys::epoll::{EpollEvent, EpollTimeout};
-use uio_ring::{CmdId, RingError, Tmr, Token};
+use uio_ring::{CmdId, RingError, Stage, Tmr, Token};
 
 /// Most requests that one command has at storage at a time.
 const FAN_OUT: usize = 8;
@@ -79,7 +79,12 @@ impl Served {
             active.out += 1;
             self.out += 1;
             self.private += private(&request.buffer);
+            if !active.detached {
+                self.ring.reached(active.id, Stage::Begun);
+            }
+            uio_ring::crash_point!("submit-none");
             self.backend.submit(request);
+            uio_ring::crash_point!("submit-done");
         }
         if active.out == 0 {
             tracing::error!("a job asked for nothing and did not end");
@@ -91,6 +96,7 @@ impl Served {
 
     /// A request came back.
     pub(super) fn finished(&mut self, mut request: Box<Request>) -> Result<(), RingError> {
+        uio_ring::crash_point!("returned");
         let slot = request.slot;
         self.out -= 1;
         self.private -= private(&request.buffer);
@@ -157,7 +163,12 @@ impl Served {
             };
             match usize::try_from(job.data_in()) {
                 Ok(len @ 1..) if matches!(outcome, Outcome::Good) => self.answer_data(token, len),
-                _ if job.has_written_its_data() => self.answer(token, &outcome, None),
+                _ if job.has_written_its_data() => {
+                    if matches!(outcome, Outcome::Good) {
+                        self.ring.reached(token.id(), Stage::Good);
+                    }
+                    self.answer(token, &outcome, None)
+                }
                 _ => self.complete(token, &outcome),
             }?;
         }
