@@ -202,15 +202,33 @@ impl Served {
         let parked = self.waiting.take(|parked| tmr.commands.contains(&parked.token.id()));
         self.for_each(parked, |device, Parked { token, .. }| device.complete(token, &ABORTED))?;
         match self.exclusive {
-            Some(slot) if tmr.commands.contains(&self.active[slot].id) => self.detach(slot, &ABORTED),
+            Some(slot) if tmr.commands.contains(&self.active[slot].id) => {
+                if self.has_begun(slot) {
+                    return self.detach(slot, &ABORTED);
+                }
+                self.exclusive = None;
+                let Active { token, job, .. } = self.active.remove(slot);
+                self.lun.spoilt(&job);
+                token.map_or(Ok(()), |token| self.complete(token, &ABORTED))
+            }
             _ => Ok(()),
         }
+    }
+
+    /// Whether anything of the job was given to storage, or its command was told GOOD: until its end a job that somebody
+    /// waits for always has a request there.
+    fn has_begun(&self, slot: usize) -> bool {
+        self.active[slot].out > 0 || self.active[slot].detached
     }
 
     /// Ends everything in progress without answers: the kernel has answered, or no longer listens.
     ///
     /// Invariant "the buffer outlives librbd": waits until storage has returned every request.
     pub(super) fn void_all(&mut self) {
+        // The kernel has answered BUSY for an erasure that has not begun: it is not to be carried out.
+        if let Some(slot) = self.exclusive.filter(|&slot| !self.has_begun(slot)) {
+            self.lun.spoilt(&self.active[slot].job);
+        }
         while self.out > 0 {
             while let Some(mut request) = self.completions.pop() {
                 self.out -= 1;
