@@ -4,7 +4,7 @@ mod answer;
 mod storage;
 
 use super::identity::{self, Parked, Waiting};
-use super::{Message, Replacement};
+use super::{BEAT, Message, Replacement};
 use crate::block::completions::{Completions, Waker};
 use crate::block::{Backend, Request};
 use crate::lun::{LogicalUnit, Outcome, Step, Transfer};
@@ -17,6 +17,7 @@ use slab::Slab;
 use std::fmt;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use storage::{Active, REQUESTS};
 use uio_ring::{Entry, Ring, RingError, Token};
@@ -61,6 +62,7 @@ pub struct Served {
     inbox: Receiver<Message>,
     sender: Sender<Message>,
     epoll: Epoll,
+    beats: Arc<AtomicU64>,
 
     active: Slab<Active>,
     waiting: Waiting,
@@ -115,6 +117,7 @@ impl Served {
             inbox,
             sender,
             epoll,
+            beats: Arc::default(),
             active: Slab::new(),
             waiting: Waiting::default(),
             idle: Vec::new(),
@@ -138,6 +141,15 @@ impl Served {
 
     pub(super) fn address(&self) -> (Sender<Message>, Arc<Waker>, Weak<dyn Backend>) {
         (self.sender.clone(), self.waker.clone(), Arc::downgrade(&self.backend))
+    }
+
+    pub(super) fn beats(&self) -> Arc<AtomicU64> {
+        self.beats.clone()
+    }
+
+    /// Tells that the thread is not stuck. Nobody else writes, so a store does.
+    fn beat(&self) {
+        self.beats.store(self.beats.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
     /// Size of the disk and of its blocks, in bytes.
@@ -176,6 +188,7 @@ impl Served {
 
     fn serve(&mut self) -> Result<Exit, RingError> {
         loop {
+            self.beat();
             while let Some(request) = self.completions.pop() {
                 self.finished(request)?;
             }
@@ -229,10 +242,8 @@ impl Served {
             device.complete(token, &Outcome::Busy)
         })?;
         self.ring.flush()?;
-        let timeout = match self.waiting.timeout() {
-            Some(patience) => EpollTimeout::try_from(patience).unwrap_or(EpollTimeout::ZERO),
-            None => EpollTimeout::NONE,
-        };
+        let patience = self.waiting.timeout().map_or(BEAT, |patience| patience.min(BEAT));
+        let timeout = EpollTimeout::try_from(patience).unwrap_or(EpollTimeout::ZERO);
         self.waker.going_to_sleep();
         if !self.completions.is_empty() || !self.inbox.is_empty() {
             self.waker.awake();
