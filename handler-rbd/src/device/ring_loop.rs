@@ -4,7 +4,7 @@ mod answer;
 mod storage;
 
 use super::identity::{self, Parked, Waiting};
-use super::{Message, Replacement};
+use super::{BEAT, Message, Replacement};
 use crate::block::completions::{Completions, Waker};
 use crate::block::{Backend, Request};
 use crate::lun::{LogicalUnit, Outcome, Step, Transfer};
@@ -17,6 +17,7 @@ use slab::Slab;
 use std::fmt;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use storage::{Active, REQUESTS};
@@ -65,6 +66,7 @@ pub struct Served {
     inbox: Receiver<Message>,
     sender: Sender<Message>,
     epoll: Epoll,
+    beats: Arc<AtomicU64>,
 
     active: Slab<Active>,
     waiting: Waiting,
@@ -122,6 +124,7 @@ impl Served {
             inbox,
             sender,
             epoll,
+            beats: Arc::default(),
             active: Slab::new(),
             waiting: Waiting::default(),
             idle: Vec::new(),
@@ -151,6 +154,15 @@ impl Served {
 
     pub(super) fn address(&self) -> (Sender<Message>, Arc<Waker>, Weak<dyn Backend>) {
         (self.sender.clone(), self.waker.clone(), Arc::downgrade(&self.backend))
+    }
+
+    pub(super) fn beats(&self) -> Arc<AtomicU64> {
+        self.beats.clone()
+    }
+
+    /// Tells that the thread is not stuck. Nobody else writes, so a store does.
+    fn beat(&self) {
+        self.beats.store(self.beats.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
     /// Size of the disk and of its blocks, in bytes.
@@ -192,6 +204,7 @@ impl Served {
 
     fn serve(&mut self) -> Result<Exit, RingError> {
         loop {
+            self.beat();
             while let Some(request) = self.completions.pop() {
                 self.finished(request)?;
             }
@@ -287,10 +300,8 @@ impl Served {
             device.complete(token, &Outcome::Busy)
         })?;
         self.ring.flush()?;
-        let timeout = match self.waiting.timeout() {
-            Some(patience) => EpollTimeout::try_from(patience).unwrap_or(EpollTimeout::ZERO),
-            None => EpollTimeout::NONE,
-        };
+        let patience = self.waiting.timeout().map_or(BEAT, |patience| patience.min(BEAT));
+        let timeout = EpollTimeout::try_from(patience).unwrap_or(EpollTimeout::ZERO);
         self.waker.going_to_sleep();
         if !self.completions.is_empty() || !self.inbox.is_empty() {
             self.waker.awake();

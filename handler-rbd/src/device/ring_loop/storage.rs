@@ -1,7 +1,7 @@
 //! Jobs and storage: tasks become requests, requests that come back become the jobs' next steps.
 
 use super::super::identity::Parked;
-use super::{COMMANDS, DEFECT, Served, guarded};
+use super::{BEAT, COMMANDS, DEFECT, Served, guarded};
 use crate::block::{BackendError, Buffer, ErrorKind, Request};
 use crate::lun::{Answer, Finished, Job, Memory, Outcome, Step, Task};
 use crate::scsi::Sense;
@@ -240,9 +240,11 @@ impl Served {
             }
             self.waker.going_to_sleep();
             if self.out > 0 && self.completions.is_empty() {
-                let _ = self.epoll.wait(&mut [EpollEvent::empty(); 2], EpollTimeout::NONE);
+                let beat = EpollTimeout::try_from(BEAT).unwrap_or(EpollTimeout::ZERO);
+                let _ = self.epoll.wait(&mut [EpollEvent::empty(); 2], beat);
             }
             self.waker.awake();
+            self.beat();
         }
         self.exclusive = None;
         self.lun.jobs_are_void();
