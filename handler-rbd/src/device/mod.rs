@@ -18,6 +18,7 @@
 mod identity;
 mod ring_loop;
 
+pub(crate) use ring_loop::clock;
 pub use ring_loop::{Exit, IdentitySource, Served};
 
 use crate::block::completions::Waker;

@@ -412,7 +412,7 @@ impl Served {
 }
 
 /// Milliseconds of a clock that all processes of this host share, and that stands still with the kernel's timers.
-fn clock() -> u64 {
+pub(crate) fn clock() -> u64 {
     let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
     now.map_or(0, |now| u64::try_from(Duration::from(now).as_millis()).unwrap_or(0)) // 0: long ago
 }
