@@ -10,6 +10,14 @@ fn main() -> ExitCode {
         Command::Check { cfgstring } => handler_rbd::cfgstring::check(&format!("rbd/{cfgstring}"))
             .map(|()| println!("valid"))
             .map_err(Into::into),
+        #[cfg(feature = "crash-points")]
+        Command::CrashPoints => {
+            handler_rbd::CRASH_POINTS
+                .iter()
+                .chain(&uio_ring::crash::POINTS)
+                .for_each(|point| println!("{point}"));
+            Ok(())
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,6 +6,7 @@
 
 mod adopt;
 mod identity;
+mod journal;
 mod open;
 mod recover;
 mod registry;
@@ -21,7 +22,7 @@ use crate::kernel::{DeviceName, Sys};
 use crate::log::Chain;
 use crate::records::{DeviceKey, Records};
 use nix::errno::Errno;
-use open::{Shape, SizeRule, Slot, Storage};
+use open::{Attached, Shape, SizeRule, Slot, Storage};
 use registry::{Claim, Departure, Registry};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -129,25 +130,29 @@ impl Daemon {
             tracing::info!(%device, "is open too late, closing it again");
             return Ok(()); // nobody listens any more
         }
-        self.serve(claim, uio, shape, storage)
+        let attached = self.attach(uio)?;
+        self.serve(claim, uio, shape, attached, storage)
     }
 
-    /// The last step of every opening: the device is attached.
+    /// The last step of every opening: the device's thread starts.
     fn serve(
         self: &Arc<Self>,
         claim: Claim,
         uio: &UioDevice,
         shape: Shape,
+        attached: Attached,
         storage: Storage,
     ) -> Result<(), SetupError> {
         let (daemon, device) = (self.clone(), uio.name.clone());
-        let ticket = claim.ticket();
+        let (ticket, key) = (claim.ticket(), journal::key(uio));
         let ended = move |exit: &Exit| {
             drop(claim);
             tracing::info!(%device, ?exit, "device closed");
             if let Exit::Failed(_) = exit {
                 // As after a crash of the whole process, but for this device alone.
                 daemon.adopt_all();
+            } else if *exit == Exit::Removed {
+                daemon.records.forget_journal(&key);
             }
         };
         let (daemon, fenced) = (Arc::downgrade(self), uio.clone());
@@ -157,8 +162,8 @@ impl Daemon {
                 daemon.recover(&fenced, slot, &last);
             }
         };
-        let handle = open::serve(&self.settings, uio, shape, storage, fenced, ended)?;
-        self.registry.serve(ticket, handle);
+        let handle = open::serve(&self.settings, uio, shape, attached, storage, fenced, ended)?;
+        self.registry.serve(ticket, uio.name.to_string(), handle);
         Ok(())
     }
 
@@ -172,6 +177,7 @@ impl Daemon {
             Departure::Serving(handle) => {
                 handle.send(Message::Stop);
                 if handle.wait(self.settings.drain_timeout) {
+                    self.records.forget_journal(&journal::key(&uio));
                     tracing::info!(%device, minor, "device removed");
                 } else {
                     self.records.abandon(&DeviceKey::new(device.hba, &device.name));
@@ -197,6 +203,12 @@ impl Daemon {
             }
             Change::WriteCache(true) | Change::Unknown => Err(Errno::EOPNOTSUPP),
         }
+    }
+
+    /// How often the thread of each device that is served has come round, by the device's name; and how many devices
+    /// are there that are not served yet. Does not block.
+    pub fn beats(&self) -> (Vec<(String, u64)>, usize) {
+        self.registry.beats()
     }
 
     /// Ends all devices: every command that is on a ring is answered, then images are closed.
@@ -227,20 +239,16 @@ impl Daemon {
         let Some(uio) = uio.ok().filter(|uio| uio.instance == instance) else { return };
         let backstore = Backstore::new(&self.settings.sys, &uio.name);
         if let Departure::Serving(handle) = self.registry.depart(instance) {
-            // New commands get BUSY, which initiators retry, so that the ring runs empty.
-            if let Err(error) = backstore.block(true) {
-                tracing::warn!(device = %uio.name, "cannot block the device while it stops: {}", Chain(&error));
-            }
             handle.send(Message::Stop);
             if !handle.wait(self.settings.drain_timeout) {
                 self.records.abandon(&DeviceKey::new(uio.name.hba, &uio.name.name));
                 tracing::warn!(
                     device = %uio.name,
-                    "commands are still in progress; the next start fences this client and has them retried"
+                    "commands are still in progress; the next start fences this client and begins them again"
                 );
             }
         }
-        // From here on commands wait on the ring for our successor.
+        // What comes now waits on the ring for our successor; also where we have not come to serving.
         if let Err(error) = backstore.block(false) {
             tracing::warn!(device = %uio.name, "cannot unblock the device: {}", Chain(&error));
         }

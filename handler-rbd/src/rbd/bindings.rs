@@ -90,6 +90,31 @@ const _: () = {
 pub const RBD_LOCK_MODE_EXCLUSIVE: rbd_lock_mode_t = 0;
 pub const RBD_LOCK_MODE_SHARED: rbd_lock_mode_t = 1;
 pub type rbd_lock_mode_t = ::core::ffi::c_uint;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct rbd_image_watcher_t {
+    pub addr: *mut ::core::ffi::c_char,
+    pub id: i64,
+    pub cookie: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of rbd_image_watcher_t",
+    ][::core::mem::size_of::<rbd_image_watcher_t>() - 24usize];
+    [
+        "Alignment of rbd_image_watcher_t",
+    ][::core::mem::align_of::<rbd_image_watcher_t>() - 8usize];
+    [
+        "Offset of field: rbd_image_watcher_t::addr",
+    ][::core::mem::offset_of!(rbd_image_watcher_t, addr) - 0usize];
+    [
+        "Offset of field: rbd_image_watcher_t::id",
+    ][::core::mem::offset_of!(rbd_image_watcher_t, id) - 8usize];
+    [
+        "Offset of field: rbd_image_watcher_t::cookie",
+    ][::core::mem::offset_of!(rbd_image_watcher_t, cookie) - 16usize];
+};
 pub const RBD_CONFIG_SOURCE_CONFIG: rbd_config_source_t = 0;
 pub const RBD_CONFIG_SOURCE_POOL: rbd_config_source_t = 1;
 pub const RBD_CONFIG_SOURCE_IMAGE: rbd_config_source_t = 2;
@@ -305,6 +330,9 @@ unsafe extern "C" {
     pub fn rbd_aio_release(c: rbd_completion_t);
 }
 unsafe extern "C" {
+    pub fn rbd_flush(image: rbd_image_t) -> ::core::ffi::c_int;
+}
+unsafe extern "C" {
     pub fn rbd_aio_flush(image: rbd_image_t, c: rbd_completion_t) -> ::core::ffi::c_int;
 }
 unsafe extern "C" {
@@ -327,6 +355,19 @@ unsafe extern "C" {
         image: rbd_image_t,
         key: *const ::core::ffi::c_char,
     ) -> ::core::ffi::c_int;
+}
+unsafe extern "C" {
+    pub fn rbd_watchers_list(
+        image: rbd_image_t,
+        watchers: *mut rbd_image_watcher_t,
+        max_watchers: *mut usize,
+    ) -> ::core::ffi::c_int;
+}
+unsafe extern "C" {
+    pub fn rbd_watchers_list_cleanup(
+        watchers: *mut rbd_image_watcher_t,
+        num_watchers: usize,
+    );
 }
 unsafe extern "C" {
     pub fn rbd_config_image_list(

@@ -1,12 +1,12 @@
 //! Jobs and storage: tasks become requests, requests that come back become the jobs' next steps.
 
 use super::super::identity::Parked;
-use super::{COMMANDS, DEFECT, Served, guarded};
+use super::{BEAT, COMMANDS, DEFECT, Served, guarded};
 use crate::block::{BackendError, Buffer, ErrorKind, Request};
 use crate::lun::{Answer, Finished, Job, Memory, Outcome, Step, Task};
 use crate::scsi::Sense;
 use nix::sys::epoll::{EpollEvent, EpollTimeout};
-use uio_ring::{CmdId, RingError, Tmr, Token};
+use uio_ring::{CmdId, RingError, Stage, Tmr, Token};
 
 /// Most requests that one command has at storage at a time.
 const FAN_OUT: usize = 8;
@@ -79,7 +79,12 @@ impl Served {
             active.out += 1;
             self.out += 1;
             self.private += private(&request.buffer);
+            if !active.detached {
+                self.ring.reached(active.id, Stage::Begun);
+            }
+            uio_ring::crash_point!("submit-none");
             self.backend.submit(request);
+            uio_ring::crash_point!("submit-done");
         }
         if active.out == 0 {
             tracing::error!("a job asked for nothing and did not end");
@@ -91,6 +96,7 @@ impl Served {
 
     /// A request came back.
     pub(super) fn finished(&mut self, mut request: Box<Request>) -> Result<(), RingError> {
+        uio_ring::crash_point!("returned");
         let slot = request.slot;
         self.out -= 1;
         self.private -= private(&request.buffer);
@@ -157,7 +163,12 @@ impl Served {
             };
             match usize::try_from(job.data_in()) {
                 Ok(len @ 1..) if matches!(outcome, Outcome::Good) => self.answer_data(token, len),
-                _ if job.has_written_its_data() => self.answer(token, &outcome, None),
+                _ if job.has_written_its_data() => {
+                    if matches!(outcome, Outcome::Good) {
+                        self.ring.reached(token.id(), Stage::Good);
+                    }
+                    self.answer(token, &outcome, None)
+                }
                 _ => self.complete(token, &outcome),
             }?;
         }
@@ -229,9 +240,11 @@ impl Served {
             }
             self.waker.going_to_sleep();
             if self.out > 0 && self.completions.is_empty() {
-                let _ = self.epoll.wait(&mut [EpollEvent::empty(); 2], EpollTimeout::NONE);
+                let beat = EpollTimeout::try_from(BEAT).unwrap_or(EpollTimeout::ZERO);
+                let _ = self.epoll.wait(&mut [EpollEvent::empty(); 2], beat);
             }
             self.waker.awake();
+            self.beat();
         }
         self.exclusive = None;
         self.lun.jobs_are_void();
