@@ -25,7 +25,7 @@ use nix::errno::Errno;
 use open::{Attached, Shape, SizeRule, Slot, Storage};
 use registry::{Claim, Departure, Registry};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Where images are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,7 +213,7 @@ impl Daemon {
 
     /// Ends all devices: every command that is on a ring is answered, then images are closed.
     pub fn shut_down(self: &Arc<Self>) {
-        let instances = self.registry.instances();
+        let (instances, start) = (self.registry.instances(), Instant::now());
         let stops: Vec<_> = instances
             .into_iter()
             .filter_map(|instance| {
@@ -227,7 +227,7 @@ impl Daemon {
         }
         // Whoever was still opening an image finds that nobody wants it, and closes it. An image that a dead process had
         // open could not be removed for half a minute.
-        if !self.records.close(self.settings.drain_timeout) {
+        if !self.records.close(self.settings.drain_timeout.saturating_sub(start.elapsed())) {
             tracing::warn!(
                 "an image takes long to open, stopping without it; the next start fences this client"
             );
