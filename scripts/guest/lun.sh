@@ -55,7 +55,7 @@ daemon_stop() {
 
 lun_path() {
   local dir
-  for dir in "$TARGET"/core/user_*/"$1"; do
+  for dir in "$TARGET"/core/{user,fileio}_*/"$1"; do
     if [[ -d $dir ]]; then echo "$dir"; return; fi
   done
   _fail "no backstore $1"
