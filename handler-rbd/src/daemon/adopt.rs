@@ -43,6 +43,7 @@ impl Daemon {
         self.records.keep_journals(&devices.iter().map(journal::key).collect::<Vec<_>>());
         for uio in devices.into_iter().filter(|uio| uio.name.subtype() == SUBTYPE) {
             let Some(claim) = self.registry.begin(uio.instance) else { continue };
+            self.registry.board().enter(&uio);
             let (daemon, minor) = (self.clone(), uio.minor);
             let adopt = move || daemon.adopt(claim, &uio);
             if let Err(error) = std::thread::Builder::new().name(format!("adopt-uio{minor}")).spawn(adopt) {
@@ -59,6 +60,7 @@ impl Daemon {
         // Once it is no longer wanted it was removed; once it is another device there is no event to tell.
         while claim.is_wanted() && self.exists(uio) {
             let Err(error) = self.try_adopt(claim, uio, &backstore, waits) else { return };
+            self.registry.board().remark(uio.instance, Chain(&error).to_string());
             let Some(next) = self.registry.begin(uio.instance) else { return };
             claim = next;
             tracing::error!(

@@ -10,8 +10,13 @@ mod journal;
 mod open;
 mod recover;
 mod registry;
+mod size;
+mod state;
+pub mod status;
+mod timeouts;
 
 pub use open::SetupError;
+pub use state::{Lun, State};
 
 use crate::device::{Exit, Handle, Message};
 use crate::kernel::configfs::Backstore;
@@ -24,6 +29,8 @@ use crate::records::{DeviceKey, Records};
 use nix::errno::Errno;
 use open::{Attached, Shape, SizeRule, Slot, Storage};
 use registry::{Claim, Departure, Registry};
+use size::Sizes;
+use state::Event as Happening;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -57,12 +64,21 @@ pub struct Daemon {
     settings: Settings,
     registry: Arc<Registry>,
     records: Arc<Records>,
+    sizes: Sizes,
 }
 
 impl Daemon {
     /// A daemon without devices.
     pub fn new(settings: Settings, records: Arc<Records>) -> Arc<Self> {
-        Arc::new(Self { settings, registry: Arc::default(), records })
+        let (sizes, changes) = Sizes::new();
+        let daemon = Arc::new(Self { settings, registry: Arc::default(), records, sizes });
+        daemon.follow_sizes(changes);
+        daemon
+    }
+
+    /// What each device is doing. Waits for nobody.
+    pub fn luns(&self) -> Vec<Lun> {
+        self.registry.board().luns()
     }
 
     /// Takes an event off the netlink thread's hands. Returns at once.
@@ -102,6 +118,7 @@ impl Daemon {
             tracing::info!(%device, minor, "is being taken on already");
             return Ok(());
         };
+        self.registry.board().enter(&uio);
         let (tell, opened) = crossbeam_channel::bounded(1);
         let daemon = self.clone();
         let opener = move || {
@@ -155,16 +172,30 @@ impl Daemon {
                 daemon.records.forget_journal(&key);
             }
         };
-        let (daemon, fenced) = (Arc::downgrade(self), uio.clone());
+        let (daemon, of_news) = (Arc::downgrade(self), uio.clone());
         let last = Mutex::new(None);
-        let fenced = move |slot: &Arc<Slot>| {
+        let news = move |slot: &Arc<Slot>, what| {
             if let Some(daemon) = daemon.upgrade() {
-                daemon.recover(&fenced, slot, &last);
+                daemon.heard(&of_news, slot, &last, what);
             }
         };
-        let handle = open::serve(&self.settings, uio, shape, attached, storage, fenced, ended)?;
+        let instance = uio.instance;
+        let changed = self.sizes.signal(instance);
+        self.watch(uio, &storage);
+        let handle = open::serve(&self.settings, uio, shape, attached, storage, news, ended)?;
+        self.registry.board().sized(instance, shape.size);
+        self.registry.board().tell(instance, Happening::Opened, "the image is open");
         self.registry.serve(ticket, uio.name.to_string(), handle);
+        // The image may have grown while nobody watched it.
+        changed();
         Ok(())
+    }
+
+    /// Has the device follow its image's size.
+    fn watch(&self, uio: &UioDevice, storage: &Storage) {
+        if let Err(error) = storage.backend().watch(Box::new(self.sizes.signal(uio.instance))) {
+            tracing::warn!(device = %uio.name, "'rbd resize' will not be noticed, set dev_size by hand: {error}");
+        }
     }
 
     /// A device is going away: close its image before the answer, so that it can be removed at once.
