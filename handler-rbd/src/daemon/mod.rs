@@ -5,6 +5,7 @@
 //! the open time-out. Nothing here touches the configfs directory of a device that is being removed.
 
 mod adopt;
+mod again;
 mod identity;
 mod open;
 mod recover;
@@ -24,7 +25,7 @@ use nix::errno::Errno;
 use open::{Shape, SizeRule, Slot, Storage};
 use registry::{Claim, Departure, Registry};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Where images are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,12 +57,13 @@ pub struct Daemon {
     settings: Settings,
     registry: Arc<Registry>,
     records: Arc<Records>,
+    failures: again::Failures,
 }
 
 impl Daemon {
     /// A daemon without devices.
     pub fn new(settings: Settings, records: Arc<Records>) -> Arc<Self> {
-        Arc::new(Self { settings, registry: Arc::default(), records })
+        Arc::new(Self { settings, registry: Arc::default(), records, failures: again::Failures::default() })
     }
 
     /// Takes an event off the netlink thread's hands. Returns at once.
@@ -140,14 +142,14 @@ impl Daemon {
         shape: Shape,
         storage: Storage,
     ) -> Result<(), SetupError> {
-        let (daemon, device) = (self.clone(), uio.name.clone());
+        let (daemon, device, instance) = (self.clone(), uio.name.clone(), uio.instance);
         let ticket = claim.ticket();
         let ended = move |exit: &Exit| {
             drop(claim);
             tracing::info!(%device, ?exit, "device closed");
             if let Exit::Failed(_) = exit {
                 // As after a crash of the whole process, but for this device alone.
-                daemon.adopt_all();
+                daemon.take_on_again(instance);
             }
         };
         let (daemon, fenced) = (Arc::downgrade(self), uio.clone());
@@ -160,6 +162,27 @@ impl Daemon {
         let handle = open::serve(&self.settings, uio, shape, storage, fenced, ended)?;
         self.registry.serve(ticket, uio.name.to_string(), handle);
         Ok(())
+    }
+
+    /// A device has failed and is closed.
+    fn take_on_again(self: &Arc<Self>, instance: Instance) {
+        let pause = self.failures.pause(instance, Instant::now());
+        if pause.is_zero() {
+            return self.adopt_all();
+        }
+        tracing::error!(
+            minor = instance.minor,
+            "the device fails again and again; next try in {} s",
+            pause.as_secs()
+        );
+        let daemon = self.clone();
+        let again = move || {
+            std::thread::sleep(pause);
+            daemon.adopt_all();
+        };
+        if let Err(error) = std::thread::Builder::new().name("again".into()).spawn(again) {
+            tracing::error!(%error, "no thread to take the device on again with; restart the daemon");
+        }
     }
 
     /// A device is going away: close its image before the answer, so that it can be removed at once.
@@ -207,7 +230,7 @@ impl Daemon {
 
     /// Ends all devices: every command that is on a ring is answered, then images are closed.
     pub fn shut_down(self: &Arc<Self>) {
-        let instances = self.registry.instances();
+        let instances = self.registry.close();
         let stops: Vec<_> = instances
             .into_iter()
             .filter_map(|instance| {
