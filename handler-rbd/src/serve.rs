@@ -11,11 +11,17 @@ use crate::log::{self, Chain, LogFile};
 use crate::records::Records;
 use crate::service::dbus::Bus;
 use crate::service::keeper::Keeper;
+use crate::service::supervisor::Supervisor;
 use anyhow::Context;
+use crossbeam_channel::RecvTimeoutError;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::convert::Infallible;
+use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tracing::level_filters::LevelFilter;
 
 /// Log file in the log directory: the incumbent's name, which logrotate and operators know.
@@ -29,8 +35,8 @@ pub fn serve(options: &Serve) -> anyhow::Result<()> {
     // Before any thread exists, librados' among them: they inherit the mask, so only we see these.
     let signals = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect::<SigSet>();
     signals.thread_block().context("cannot block signals")?;
-    let signals =
-        SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC).context("cannot listen to signals")?;
+    let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .context("cannot listen to signals")?;
 
     let log_file = start_log(options);
     let _lock = LockFile::acquire(&options.lock_file)?;
@@ -61,9 +67,17 @@ pub fn serve(options: &Serve) -> anyhow::Result<()> {
     let netlink = start_netlink(&module, &daemon)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "serving user:rbd");
 
-    run(&signals, log_file.as_ref())?;
+    let mut supervisor = Supervisor::new();
+    supervisor.ready(status(&daemon));
+    let look = |supervisor: &mut Supervisor| {
+        let (mut beats, _) = daemon.beats();
+        beats.push(("netlink".into(), netlink.beats()));
+        supervisor.look(Instant::now(), beats, status(&daemon));
+    };
+    run(&signals, log_file.as_ref(), &mut supervisor, look)?;
 
-    daemon.shut_down();
+    supervisor.stopping(options.drain_timeout);
+    shut_down(&daemon, &supervisor);
     netlink.stop();
     let released = release_waiters(&module);
     tracing::info!("stopped");
@@ -121,19 +135,62 @@ fn start_netlink(module: &Module, daemon: &Arc<Daemon>) -> anyhow::Result<Netlin
     started
 }
 
-/// Waits for signals; returns on the one that ends us.
-fn run(signals: &SignalFd, log_file: Option<&LogFile>) -> anyhow::Result<()> {
+/// What `systemctl status` shows.
+fn status(daemon: &Daemon) -> String {
+    match daemon.beats() {
+        (served, 0) => format!("serving {} devices", served.len()),
+        (served, others) => format!("serving {} devices, {others} not open yet", served.len()),
+    }
+}
+
+/// Waits for signals and looks after the threads meanwhile; returns on the signal that ends us.
+fn run(
+    signals: &SignalFd,
+    log_file: Option<&LogFile>,
+    supervisor: &mut Supervisor,
+    mut look: impl FnMut(&mut Supervisor),
+) -> anyhow::Result<()> {
+    let mut next = Instant::now();
     loop {
+        let now = Instant::now();
+        if now >= next {
+            look(supervisor);
+            next = now + supervisor.interval();
+        }
+        let pause = PollTimeout::try_from(next.saturating_duration_since(now)).unwrap_or(PollTimeout::ZERO);
+        match nix::poll::poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], pause) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error).context("cannot wait for signals"),
+        }
         let Some(signal) = signals.read_signal().context("cannot read signals")? else { continue };
         if signal.ssi_signo != Signal::SIGHUP as u32 {
             tracing::info!(signal = signal.ssi_signo, "stopping");
             return Ok(());
         }
+        supervisor.reloading();
         if let Some(file) = log_file {
             match file.reopen() {
                 Ok(()) => tracing::info!("log file reopened"),
                 Err(error) => tracing::error!(%error, "cannot reopen the log file; the old one stays in use"),
             }
         }
+        supervisor.reloaded();
     }
+}
+
+/// Ends all devices, and says meanwhile that this is in order.
+fn shut_down(daemon: &Arc<Daemon>, supervisor: &Supervisor) {
+    std::thread::scope(|scope| {
+        let (alive, ended) = crossbeam_channel::bounded::<Infallible>(0);
+        let work = move || {
+            let _alive = alive;
+            daemon.shut_down();
+        };
+        if std::thread::Builder::new().name("stop".into()).spawn_scoped(scope, work).is_err() {
+            return daemon.shut_down(); // no thread to be had: unattended
+        }
+        while ended.recv_timeout(supervisor.interval()) == Err(RecvTimeoutError::Timeout) {
+            supervisor.alive();
+        }
+    });
 }

@@ -28,7 +28,7 @@ guest_pid() {
 }
 
 guest_start() {
-  local name=$1 ip tap=tap-$1 visible=$LAB_REPO
+  local name=$1 ip tap=tap-$1 visible=$LAB_REPO preload=
   ip=$(guest_ip "$name")
   ! guest_pid "$name" >/dev/null || die "guest $name is up already; first: lab guest-down $name"
   if ! ip link show "$tap" >/dev/null 2>&1; then
@@ -40,8 +40,14 @@ guest_start() {
   printf '%s=%q\n' ADDRESS "$ip" VISIBLE "$visible" SCRIPTS "$here" HOSTS "$(guest_hosts)" \
     ACTIVATION "${LAB_ACTIVATION:-0}" >"$LAB_DIR/$name.env"
   mkdir -p "$LAB_DIR/uml"
+  # On a CPU with AMX this UML cannot set registers by itself; see xstate.c.
+  if grep -qw amx_tile /proc/cpuinfo && [[ ! -e $LAB_DIR/xstate.so ]]; then
+    gcc -O2 -shared -fPIC -o "$LAB_DIR/xstate.$name" "$here/lab.d/xstate.c" -ldl && mv "$LAB_DIR/xstate.$name" "$LAB_DIR/xstate.so" ||
+      die "cannot compile lab.d/xstate.c, which guests need on this CPU (AMX); run: scripts/install"
+  fi
+  [[ ! -e $LAB_DIR/xstate.so ]] || preload=LD_PRELOAD=$LAB_DIR/xstate.so
   # shellcheck disable=SC2016
-  setsid bash -c 'echo $$ >"$1"; shift; exec "$@"' _ "$LAB_DIR/$name.pid" "${GUEST_PIN[@]}" linux.uml \
+  setsid bash -c 'echo $$ >"$1"; shift; exec "$@"' _ "$LAB_DIR/$name.pid" "${GUEST_PIN[@]}" env ${preload:+"$preload"} linux.uml \
     mem="$GUEST_MEMORY" uml_dir="$LAB_DIR/uml" umid="$name" rootfstype=hostfs rootflags=/ ro init="$here/guest/init" \
     vec0:transport=tap,ifname="$tap",depth=128,gro=1,mac=52:54:00:00:00:"$(printf %02x "${ip##*.}")" \
     quiet con=null con0=null,fd:2 -- "$name" "$LAB_DIR" </dev/null >"$LAB_DIR/$name.console" 2>&1 &

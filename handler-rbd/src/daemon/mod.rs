@@ -158,7 +158,7 @@ impl Daemon {
             }
         };
         let handle = open::serve(&self.settings, uio, shape, storage, fenced, ended)?;
-        self.registry.serve(ticket, handle);
+        self.registry.serve(ticket, uio.name.to_string(), handle);
         Ok(())
     }
 
@@ -197,6 +197,12 @@ impl Daemon {
             }
             Change::WriteCache(true) | Change::Unknown => Err(Errno::EOPNOTSUPP),
         }
+    }
+
+    /// How often the thread of each device that is served has come round, by the device's name; and how many devices
+    /// are there that are not served yet. Does not block.
+    pub fn beats(&self) -> (Vec<(String, u64)>, usize) {
+        self.registry.beats()
     }
 
     /// Ends all devices: every command that is on a ring is answered, then images are closed.

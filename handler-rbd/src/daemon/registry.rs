@@ -20,7 +20,10 @@ enum State {
         /// It was removed meanwhile.
         departed: bool,
     },
-    Serving(Arc<Handle>),
+    Serving {
+        name: String,
+        handle: Arc<Handle>,
+    },
 }
 
 #[derive(Debug, Default)]
@@ -87,12 +90,12 @@ impl Registry {
 
     /// The device's thread runs. Void if it has ended already; if the device was removed meanwhile, the
     /// thread is told.
-    pub(super) fn serve(&self, ticket: Ticket, handle: Handle) {
+    pub(super) fn serve(&self, ticket: Ticket, name: String, handle: Handle) {
         if let Some(state) = self.lock().state_of(ticket) {
             if matches!(state, State::Attaching { departed: true }) {
                 handle.send(Message::Stop);
             }
-            *state = State::Serving(Arc::new(handle));
+            *state = State::Serving { name, handle: Arc::new(handle) };
         }
     }
 
@@ -112,7 +115,7 @@ impl Registry {
         let mut devices = self.lock();
         match devices.by_instance.get_mut(&instance) {
             None => Departure::Unknown,
-            Some((_, State::Serving(handle))) => Departure::Serving(handle.clone()),
+            Some((_, State::Serving { handle, .. })) => Departure::Serving(handle.clone()),
             Some((_, State::Attaching { departed })) => {
                 *departed = true;
                 Departure::GivenUp
@@ -127,9 +130,23 @@ impl Registry {
     /// The device, if it is served.
     pub(super) fn serving(&self, instance: Instance) -> Option<Arc<Handle>> {
         match self.lock().by_instance.get(&instance) {
-            Some((_, State::Serving(handle))) => Some(handle.clone()),
+            Some((_, State::Serving { handle, .. })) => Some(handle.clone()),
             _ => None,
         }
+    }
+
+    /// How often the thread of each device that is served has come round; and how many others there are.
+    pub(super) fn beats(&self) -> (Vec<(String, u64)>, usize) {
+        let devices = self.lock();
+        let states = devices.by_instance.values();
+        let beats: Vec<_> = states
+            .filter_map(|(_, state)| match state {
+                State::Serving { name, handle } => Some((name.clone(), handle.beats())),
+                State::Opening | State::Attaching { .. } => None,
+            })
+            .collect();
+        let others = devices.by_instance.len() - beats.len();
+        (beats, others)
     }
 
     /// All devices.

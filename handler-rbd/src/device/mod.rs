@@ -31,6 +31,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+/// A device's thread beats at least this often, also when nothing happens.
+pub const BEAT: Duration = Duration::from_secs(5);
+
 /// What others may ask of a device's thread.
 #[derive(Debug)]
 pub enum Message {
@@ -40,7 +43,7 @@ pub enum Message {
     Resize(u64),
     /// Go on with another backend for the same image, once the one before has returned everything.
     Replace(Replacement),
-    /// Complete what is on the ring and what is in progress, then end.
+    /// Take nothing more from the ring, complete what is in progress, then end.
     Stop,
 }
 
@@ -72,6 +75,7 @@ pub struct Handle {
     waker: Arc<Waker>,
     /// Weak: the device's thread decides when the image closes.
     image: Mutex<Weak<dyn Backend>>,
+    beats: Arc<AtomicU64>,
     size: AtomicU64,
     block_size: u32,
     /// Closed, never sent on, when the thread has ended.
@@ -87,6 +91,7 @@ impl Handle {
         ended: impl FnOnce(&Exit) + Send + 'static,
     ) -> std::io::Result<Self> {
         let (inbox, waker, image) = served.address();
+        let beats = served.beats();
         let (size, block_size) = served.geometry();
         let (alive, has_ended) = crossbeam_channel::bounded(0);
         std::thread::Builder::new().name(name.to_owned()).spawn(move || {
@@ -96,13 +101,18 @@ impl Handle {
             ended(&exit.unwrap_or_else(|_| Exit::Failed("its thread panicked".into())));
         })?;
         let image = Mutex::new(image);
-        Ok(Self { inbox, waker, image, size: AtomicU64::new(size), block_size, ended: has_ended })
+        Ok(Self { inbox, waker, image, beats, size: AtomicU64::new(size), block_size, ended: has_ended })
     }
 
     /// Sends a message; one to a device that has ended is void.
     pub fn send(&self, message: Message) {
         let _ = self.inbox.send(message);
         self.waker.wake();
+    }
+
+    /// How often the device's thread has come round; goes up within [`BEAT`] unless the thread is stuck.
+    pub fn beats(&self) -> u64 {
+        self.beats.load(Ordering::Relaxed)
     }
 
     /// The device's size in bytes.

@@ -4,7 +4,7 @@ mod answer;
 mod storage;
 
 use super::identity::{self, Parked, Waiting};
-use super::{Message, Replacement};
+use super::{BEAT, Message, Replacement};
 use crate::block::completions::{Completions, Waker};
 use crate::block::{Backend, Request};
 use crate::lun::{LogicalUnit, Outcome, Step, Transfer};
@@ -17,15 +17,20 @@ use slab::Slab;
 use std::fmt;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 use storage::{Active, REQUESTS};
-use uio_ring::{Entry, Ring, RingError, Token};
+use uio_ring::{Entry, Recovered, Ring, RingError, Stage, Token};
 
 /// Commands in progress at a time, per device. More than that stay on the ring, which is what it is for. The
 /// kernel's default queue depth is 128.
 const COMMANDS: usize = 4096;
 /// The answer to a command that a defect of ours has spoilt.
 const DEFECT: Outcome = Outcome::CheckCondition(Sense::INTERNAL_FAILURE);
+
+/// In one of so many rounds the journal is told the time.
+const ROUNDS: u32 = 16;
 
 const DOORBELL: u64 = 0;
 const WAKER: u64 = 1;
@@ -36,7 +41,7 @@ pub type IdentitySource = Arc<dyn Fn() -> Result<Identity, String> + Send + Sync
 /// Why a device's thread ended. In every case all storage operations had returned before.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// It was told to; every command that was on the ring then has been answered. Later ones are still there.
+    /// It was told to; every command that it had begun has been answered. All others are still on the ring.
     Stopped,
     /// The kernel removed the device.
     Removed,
@@ -61,6 +66,7 @@ pub struct Served {
     inbox: Receiver<Message>,
     sender: Sender<Message>,
     epoll: Epoll,
+    beats: Arc<AtomicU64>,
 
     active: Slab<Active>,
     waiting: Waiting,
@@ -74,9 +80,12 @@ pub struct Served {
     private: usize,
     reply: Vec<u8>,
     params: Vec<u8>,
+    /// What a predecessor had consumed and not answered.
+    recovered: Vec<Recovered>,
+    /// Takes no more commands: what is on the ring is for the successor.
     stopping: bool,
-    /// Takes no more commands: it is stopping and has seen the end of the ring.
-    closed: bool,
+    /// Counts rounds, to look at the clock in a few of them only.
+    rounds: u32,
 }
 
 impl fmt::Debug for Served {
@@ -115,6 +124,7 @@ impl Served {
             inbox,
             sender,
             epoll,
+            beats: Arc::default(),
             active: Slab::new(),
             waiting: Waiting::default(),
             idle: Vec::new(),
@@ -123,8 +133,9 @@ impl Served {
             private: 0,
             reply: Vec::new(),
             params: Vec::new(),
+            recovered: Vec::new(),
             stopping: false,
-            closed: false,
+            rounds: 0,
         })
     }
 
@@ -136,8 +147,22 @@ impl Served {
         Self { fenced: Box::new(fenced), ..self }
     }
 
+    /// The same, with commands that a predecessor had consumed. They are carried out first.
+    pub fn with_recovered(self, recovered: Vec<Recovered>) -> Self {
+        Self { recovered, ..self }
+    }
+
     pub(super) fn address(&self) -> (Sender<Message>, Arc<Waker>, Weak<dyn Backend>) {
         (self.sender.clone(), self.waker.clone(), Arc::downgrade(&self.backend))
+    }
+
+    pub(super) fn beats(&self) -> Arc<AtomicU64> {
+        self.beats.clone()
+    }
+
+    /// Tells that the thread is not stuck. Nobody else writes, so a store does.
+    fn beat(&self) {
+        self.beats.store(self.beats.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
     /// Size of the disk and of its blocks, in bytes.
@@ -149,7 +174,8 @@ impl Served {
     /// way, so backend and mapping may be closed.
     pub fn run(mut self) -> Exit {
         // A predecessor may have published answers and died before it kicked.
-        let mut ended = self.ring.kick().and_then(|()| self.resume_erasure());
+        let mut ended =
+            self.ring.kick().and_then(|()| self.resume_erasure()).and_then(|()| self.begin_again());
         loop {
             match ended.and_then(|()| self.serve()) {
                 Ok(exit) => return exit,
@@ -166,7 +192,9 @@ impl Served {
                     ended = self.ring.rewind().and_then(|()| self.resume_erasure());
                 }
                 Err(error) => {
-                    tracing::error!(%error, "the ring cannot be used any more; restart the daemon to reset it");
+                    // A successor that went on with it would end here again.
+                    tracing::error!(%error, "the ring cannot be used any more and will be reset");
+                    self.ring.abandon_journal();
                     self.void_all();
                     return Exit::Failed(error.to_string());
                 }
@@ -176,6 +204,7 @@ impl Served {
 
     fn serve(&mut self) -> Result<Exit, RingError> {
         loop {
+            self.beat();
             while let Some(request) = self.completions.pop() {
                 self.finished(request)?;
             }
@@ -194,31 +223,73 @@ impl Served {
                 }
                 let _ = done.send(());
             }
-            while !self.closed
-                && self.replacement.is_none()
-                && self.waiting.len() + self.active.len() < COMMANDS
-            {
-                match self.ring.next() {
-                    Some(Ok(Entry::Command(command))) => self.begin(command)?,
-                    Some(Ok(Entry::Tmr(tmr))) => self.abort(&tmr)?,
-                    Some(Err(error)) => return Err(error),
-                    None => {
-                        // An initiator that always has more to ask must not keep us for ever. What comes
-                        // from here on stays on the ring for the successor.
-                        self.closed = self.stopping;
-                        break;
-                    }
-                }
-            }
+            self.consume()?;
             self.answer_lost()?;
             self.ring.flush()?;
-            if self.closed && self.ring.outstanding() == 0 && self.out == 0 {
+            if self.stopping && self.ring.outstanding() == 0 && self.out == 0 {
                 return Ok(Exit::Stopped);
             }
             if let Some(exit) = self.sleep()? {
                 return Ok(exit);
             }
         }
+    }
+
+    /// Starts what is on the ring.
+    fn consume(&mut self) -> Result<(), RingError> {
+        // Before the ring is looked at: what comes later was queued later.
+        self.rounds = self.rounds.wrapping_add(1);
+        let now = self.rounds.is_multiple_of(ROUNDS).then(clock);
+        while !self.stopping
+            && self.replacement.is_none()
+            && self.waiting.len() + self.active.len() < COMMANDS
+        {
+            match self.ring.next() {
+                Some(Ok(Entry::Command(command))) => self.begin(command)?,
+                Some(Ok(Entry::Tmr(tmr))) => self.abort(&tmr)?,
+                Some(Err(error)) => return Err(error),
+                None => {
+                    now.into_iter().for_each(|now| self.ring.rested(now));
+                    break;
+                }
+            }
+        }
+        if let Some(error) = self.ring.journal_failure() {
+            tracing::warn!(%error, "without a journal: after a crash initiators get BUSY for what was in progress");
+        }
+        Ok(())
+    }
+
+    /// Begins what a predecessor had consumed, oldest first. Nothing of it is still under way, and nobody else has had
+    /// the image since (`daemon::adopt`).
+    fn begin_again(&mut self) -> Result<(), RingError> {
+        let mut result = Ok(());
+        for Recovered { command, stage } in std::mem::take(&mut self.recovered) {
+            match result {
+                Ok(()) => result = self.begin_recovered(command, stage),
+                Err(_) => self.ring.forget(command.token),
+            }
+        }
+        result
+    }
+
+    fn begin_recovered(&mut self, command: uio_ring::Command, stage: Stage) -> Result<(), RingError> {
+        if stage == Stage::Good {
+            return self.complete(command.token, &Outcome::Good);
+        }
+        if stage == Stage::Begun
+            && let Ok(decoded) =
+                guarded(|| self.lun.decode(command.cdb.as_bytes()), Err(Sense::INTERNAL_FAILURE))
+        {
+            let transfer = Transfer { len: command.token.data().len() };
+            match guarded(|| self.lun.start_again(&decoded, &transfer), Some(Step::Done(DEFECT))) {
+                None => {}
+                Some(Step::Run(job)) => return self.run_job(job, Some(command.token)),
+                Some(Step::Done(outcome)) => return self.complete(command.token, &outcome),
+                Some(_) => return self.complete(command.token, &DEFECT), // nothing else begins
+            }
+        }
+        self.begin(command)
     }
 
     /// Sleeps until there is something to do.
@@ -229,10 +300,8 @@ impl Served {
             device.complete(token, &Outcome::Busy)
         })?;
         self.ring.flush()?;
-        let timeout = match self.waiting.timeout() {
-            Some(patience) => EpollTimeout::try_from(patience).unwrap_or(EpollTimeout::ZERO),
-            None => EpollTimeout::NONE,
-        };
+        let patience = self.waiting.timeout().map_or(BEAT, |patience| patience.min(BEAT));
+        let timeout = EpollTimeout::try_from(patience).unwrap_or(EpollTimeout::ZERO);
         self.waker.going_to_sleep();
         if !self.completions.is_empty() || !self.inbox.is_empty() {
             self.waker.awake();
@@ -242,7 +311,12 @@ impl Served {
         let ready = self.epoll.wait(&mut events, timeout);
         self.waker.awake();
         let count = match ready {
-            Ok(count) => count,
+            Ok(count) => {
+                if count == 0 {
+                    self.rounds = u32::MAX; // it has been quiet: the next round looks at the clock
+                }
+                count
+            }
             Err(Errno::EINTR) => 0,
             Err(errno) => return Err(RingError::Kick(errno.into())),
         };
@@ -335,6 +409,12 @@ impl Served {
             Step::Wait | Step::Detach(_) => self.complete(token, &DEFECT), // only ever answers to `resume`
         }
     }
+}
+
+/// Milliseconds of a clock that all processes of this host share, and that stands still with the kernel's timers.
+fn clock() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
+    now.map_or(0, |now| u64::try_from(Duration::from(now).as_millis()).unwrap_or(0)) // 0: long ago
 }
 
 /// Runs a step of the pure layers; a panic there is that command's HARDWARE ERROR, never silence.

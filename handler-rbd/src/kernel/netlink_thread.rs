@@ -19,6 +19,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -26,11 +27,14 @@ const STOP: u64 = 0;
 const EVENTS: u64 = 1;
 /// Between attempts to receive on a socket that fails.
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
+/// The thread beats at least this often, also when nothing happens.
+const BEAT: u16 = 5000; // ms
 
 /// Handle of the thread; dropping it stops the thread.
 #[derive(Debug)]
 pub struct NetlinkThread {
     stop: Arc<EventFd>,
+    beats: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -54,11 +58,18 @@ impl NetlinkThread {
         let requests = link.requests();
         let mut dispatch = Dispatch { answers: requests.clone(), handler };
         let mut recovery = Recovery { module, requests, rescan };
+        let beats = Arc::new(AtomicU64::new(0));
+        let beat = beats.clone();
         let thread = std::thread::Builder::new()
             .name("netlink".to_owned())
-            .spawn(move || listen(link, &epoll, &mut dispatch, &mut recovery))
+            .spawn(move || listen(link, &epoll, &beat, &mut dispatch, &mut recovery))
             .map_err(|source| NetlinkError::Socket { action: "start a thread for", source })?;
-        Ok(NetlinkThread { stop, thread: Some(thread) })
+        Ok(NetlinkThread { stop, beats, thread: Some(thread) })
+    }
+
+    /// How often the thread has come round; goes up every few seconds for as long as events are heard.
+    pub fn beats(&self) -> u64 {
+        self.beats.load(Ordering::Relaxed)
     }
 
     /// Stops the thread and waits for its end. Answers that are still owed can be given afterwards.
@@ -78,14 +89,20 @@ impl Drop for NetlinkThread {
 }
 
 /// Runs until it is told to stop.
-fn listen<H, R>(mut link: TcmuNetlink, epoll: &Epoll, dispatch: &mut Dispatch<H>, recovery: &mut Recovery<R>)
-where
+fn listen<H, R>(
+    mut link: TcmuNetlink,
+    epoll: &Epoll,
+    beats: &AtomicU64,
+    dispatch: &mut Dispatch<H>,
+    recovery: &mut Recovery<R>,
+) where
     H: FnMut(Event, Responder),
     R: FnMut(),
 {
     let mut ready = [EpollEvent::empty(); 2];
     loop {
-        let count = match epoll.wait(&mut ready, EpollTimeout::NONE) {
+        beats.fetch_add(1, Ordering::Relaxed);
+        let count = match epoll.wait(&mut ready, EpollTimeout::from(BEAT)) {
             Ok(count) => count,
             Err(Errno::EINTR) => continue,
             Err(error) => {
@@ -95,6 +112,9 @@ where
         };
         if ready[..count].iter().any(|event| event.data() == STOP) {
             return;
+        }
+        if count == 0 {
+            continue;
         }
         if drain(&mut link, dispatch) {
             recovery.run(&mut link);

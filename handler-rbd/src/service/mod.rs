@@ -1,4 +1,5 @@
-//! What the daemon offers to tools on its host.
+//! What the daemon offers to tools on its host, and says to its service manager.
 
 pub mod dbus;
 pub mod keeper;
+pub mod supervisor;

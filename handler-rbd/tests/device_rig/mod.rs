@@ -27,13 +27,17 @@ pub(crate) fn identity(serial: &str) -> Identity {
 }
 
 pub(crate) fn served(kernel: &MockKernel, disk: &Arc<Memory>, source: IdentitySource) -> Served {
+    served_by(kernel, disk.clone(), source)
+}
+
+pub(crate) fn served_by(kernel: &MockKernel, disk: Arc<dyn Backend>, source: IdentitySource) -> Served {
     let side = kernel.user_side().unwrap();
     let mapping = Mapping::new(&side.memory, side.len).unwrap();
     let ring = Ring::attach(Doorbell::new(side.doorbell), mapping).unwrap();
     let limits = disk.limits();
     let geometry = Geometry { block_size: 512, size: DISK, max_sectors: 1024, limits };
     let unit = LogicalUnit::with_note(geometry, &disk.note().unwrap());
-    Served::new(ring, unit, disk.clone(), source).unwrap()
+    Served::new(ring, unit, disk, source).unwrap()
 }
 
 pub(crate) fn model() -> MockConfig {

@@ -1,12 +1,12 @@
 //! Jobs and storage: tasks become requests, requests that come back become the jobs' next steps.
 
 use super::super::identity::Parked;
-use super::{COMMANDS, DEFECT, Served, guarded};
+use super::{BEAT, COMMANDS, DEFECT, Served, guarded};
 use crate::block::{BackendError, Buffer, ErrorKind, Request};
 use crate::lun::{Answer, Finished, Job, Memory, Outcome, Step, Task};
 use crate::scsi::Sense;
 use nix::sys::epoll::{EpollEvent, EpollTimeout};
-use uio_ring::{CmdId, RingError, Tmr, Token};
+use uio_ring::{CmdId, RingError, Stage, Tmr, Token};
 
 /// Most requests that one command has at storage at a time.
 const FAN_OUT: usize = 8;
@@ -79,7 +79,12 @@ impl Served {
             active.out += 1;
             self.out += 1;
             self.private += private(&request.buffer);
+            if !active.detached {
+                self.ring.reached(active.id, Stage::Begun);
+            }
+            uio_ring::crash_point!("submit-none");
             self.backend.submit(request);
+            uio_ring::crash_point!("submit-done");
         }
         if active.out == 0 {
             tracing::error!("a job asked for nothing and did not end");
@@ -91,6 +96,7 @@ impl Served {
 
     /// A request came back.
     pub(super) fn finished(&mut self, mut request: Box<Request>) -> Result<(), RingError> {
+        uio_ring::crash_point!("returned");
         let slot = request.slot;
         self.out -= 1;
         self.private -= private(&request.buffer);
@@ -157,7 +163,12 @@ impl Served {
             };
             match usize::try_from(job.data_in()) {
                 Ok(len @ 1..) if matches!(outcome, Outcome::Good) => self.answer_data(token, len),
-                _ if job.has_written_its_data() => self.answer(token, &outcome, None),
+                _ if job.has_written_its_data() => {
+                    if matches!(outcome, Outcome::Good) {
+                        self.ring.reached(token.id(), Stage::Good);
+                    }
+                    self.answer(token, &outcome, None)
+                }
                 _ => self.complete(token, &outcome),
             }?;
         }
@@ -191,15 +202,33 @@ impl Served {
         let parked = self.waiting.take(|parked| tmr.commands.contains(&parked.token.id()));
         self.for_each(parked, |device, Parked { token, .. }| device.complete(token, &ABORTED))?;
         match self.exclusive {
-            Some(slot) if tmr.commands.contains(&self.active[slot].id) => self.detach(slot, &ABORTED),
+            Some(slot) if tmr.commands.contains(&self.active[slot].id) => {
+                if self.has_begun(slot) {
+                    return self.detach(slot, &ABORTED);
+                }
+                self.exclusive = None;
+                let Active { token, job, .. } = self.active.remove(slot);
+                self.lun.spoilt(&job);
+                token.map_or(Ok(()), |token| self.complete(token, &ABORTED))
+            }
             _ => Ok(()),
         }
+    }
+
+    /// Whether anything of the job was given to storage, or its command was told GOOD: until its end a job that somebody
+    /// waits for always has a request there.
+    fn has_begun(&self, slot: usize) -> bool {
+        self.active[slot].out > 0 || self.active[slot].detached
     }
 
     /// Ends everything in progress without answers: the kernel has answered, or no longer listens.
     ///
     /// Invariant "the buffer outlives librbd": waits until storage has returned every request.
     pub(super) fn void_all(&mut self) {
+        // The kernel has answered BUSY for an erasure that has not begun: it is not to be carried out.
+        if let Some(slot) = self.exclusive.filter(|&slot| !self.has_begun(slot)) {
+            self.lun.spoilt(&self.active[slot].job);
+        }
         while self.out > 0 {
             while let Some(mut request) = self.completions.pop() {
                 self.out -= 1;
@@ -211,9 +240,11 @@ impl Served {
             }
             self.waker.going_to_sleep();
             if self.out > 0 && self.completions.is_empty() {
-                let _ = self.epoll.wait(&mut [EpollEvent::empty(); 2], EpollTimeout::NONE);
+                let beat = EpollTimeout::try_from(BEAT).unwrap_or(EpollTimeout::ZERO);
+                let _ = self.epoll.wait(&mut [EpollEvent::empty(); 2], beat);
             }
             self.waker.awake();
+            self.beat();
         }
         self.exclusive = None;
         self.lun.jobs_are_void();
