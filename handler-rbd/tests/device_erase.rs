@@ -249,7 +249,11 @@ fn what_ends_before_it_begins_erases_nothing() {
         } else {
             rig.kernel.abort(format);
             assert_eq!(rig.wait(format).status, 0x40); // TASK ABORTED, the kernel's
-            assert_eq!(verdict(&rig.ask(&TEST_UNIT_READY, Direction::None)), GOOD, "with the write under way");
+            assert_eq!(
+                verdict(&rig.ask(&TEST_UNIT_READY, Direction::None)),
+                GOOD,
+                "with the write under way"
+            );
             rig.disk.release_all();
             assert_eq!(verdict(&rig.wait(write)), GOOD);
         }

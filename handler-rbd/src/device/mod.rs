@@ -16,8 +16,11 @@
 //! a thread of its own while the command waits here.
 
 mod identity;
+mod news;
 mod ring_loop;
 
+pub use news::News;
+pub(crate) use ring_loop::clock;
 pub use ring_loop::{Exit, IdentitySource, Served};
 
 use crate::block::completions::Waker;

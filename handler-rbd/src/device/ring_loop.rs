@@ -4,6 +4,7 @@ mod answer;
 mod storage;
 
 use super::identity::{self, Parked, Waiting};
+use super::news::{News, Silence};
 use super::{BEAT, Message, Replacement};
 use crate::block::completions::{Completions, Waker};
 use crate::block::{Backend, Request};
@@ -55,9 +56,10 @@ pub struct Served {
     lun: LogicalUnit,
     backend: Arc<dyn Backend>,
     identity: IdentitySource,
-    /// Called when storage has shut this client out: somebody may send a replacement.
-    fenced: Box<dyn FnMut() + Send>,
-    /// Whether it has been called for this backend.
+    /// Told what becomes of storage: somebody may send a replacement.
+    news: Box<dyn FnMut(News) + Send>,
+    silence: Silence,
+    /// Whether a replacement has been asked for.
     asked: bool,
     replacement: Option<Replacement>,
 
@@ -116,7 +118,8 @@ impl Served {
             lun,
             backend,
             identity,
-            fenced: Box::new(|| ()),
+            news: Box::new(|_| ()),
+            silence: Silence::default(),
             asked: false,
             replacement: None,
             completions: Completions::new(REQUESTS, waker.clone()),
@@ -139,12 +142,12 @@ impl Served {
         })
     }
 
-    /// The same, with somebody to tell when storage has shut the client out: once for each backend, on the device's
-    /// thread, which must not be held up. Commands get BUSY until a replacement comes ([`Handle::replace`]).
+    /// The same, with somebody to tell what becomes of storage, on the device's thread, which must not be held up. If
+    /// it has shut the client out, commands get BUSY until a replacement comes ([`Handle::replace`]).
     ///
     /// [`Handle::replace`]: super::Handle::replace
-    pub fn on_fenced(self, fenced: impl FnMut() + Send + 'static) -> Self {
-        Self { fenced: Box::new(fenced), ..self }
+    pub fn on_news(self, news: impl FnMut(News) + Send + 'static) -> Self {
+        Self { news: Box::new(news), ..self }
     }
 
     /// The same, with commands that a predecessor had consumed. They are carried out first.
@@ -215,7 +218,7 @@ impl Served {
                 && let Some(Replacement { backend, note, done }) = self.replacement.take()
             {
                 self.backend = backend;
-                self.asked = false;
+                (self.asked, self.silence) = (false, Silence::default());
                 // An erasure that has not begun yet begins on the new backend.
                 if self.exclusive.is_none() {
                     self.lun.renew(&note.text, note.ours);
@@ -412,7 +415,7 @@ impl Served {
 }
 
 /// Milliseconds of a clock that all processes of this host share, and that stands still with the kernel's timers.
-fn clock() -> u64 {
+pub(crate) fn clock() -> u64 {
     let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
     now.map_or(0, |now| u64::try_from(Duration::from(now).as_millis()).unwrap_or(0)) // 0: long ago
 }

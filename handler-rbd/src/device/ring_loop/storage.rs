@@ -1,8 +1,9 @@
 //! Jobs and storage: tasks become requests, requests that come back become the jobs' next steps.
 
 use super::super::identity::Parked;
+use super::super::news::News;
 use super::{BEAT, COMMANDS, DEFECT, Served, guarded};
-use crate::block::{BackendError, Buffer, ErrorKind, Request};
+use crate::block::{BackendError, Buffer, ErrorKind, Op, Request};
 use crate::lun::{Answer, Finished, Job, Memory, Outcome, Step, Task};
 use crate::scsi::Sense;
 use nix::sys::epoll::{EpollEvent, EpollTimeout};
@@ -98,6 +99,7 @@ impl Served {
     pub(super) fn finished(&mut self, mut request: Box<Request>) -> Result<(), RingError> {
         uio_ring::crash_point!("returned");
         let slot = request.slot;
+        self.tell_of(&request.op, request.result);
         self.out -= 1;
         self.private -= private(&request.buffer);
         let active = &mut self.active[slot];
@@ -109,10 +111,6 @@ impl Served {
             Buffer::None => {}
         }
         let result = std::mem::replace(&mut request.result, Err(BackendError::new(ErrorKind::Io)));
-        if !self.asked && result.is_err_and(|error| error.kind == ErrorKind::Fenced) {
-            self.asked = true;
-            (self.fenced)();
-        }
         let finished = Finished { op: request.op, result, answer };
         self.idle.push(request);
         if let Some(outcome) = active.ending {
@@ -141,6 +139,16 @@ impl Served {
                 Ok(())
             }
             step => self.end(slot, step),
+        }
+    }
+
+    /// Tells the owner what the result of an operation says of storage.
+    fn tell_of(&mut self, op: &Op, result: Result<(), BackendError>) {
+        let fenced = result.is_err_and(|error| error.kind == ErrorKind::Fenced);
+        let news = if fenced { Some(News::Fenced) } else { self.silence.heard(op, result) };
+        if let Some(news) = news.filter(|_| !self.asked) {
+            self.asked = matches!(news, News::Fenced | News::Settled);
+            (self.news)(news);
         }
     }
 
