@@ -43,6 +43,7 @@ impl Daemon {
         self.records.keep_journals(&devices.iter().map(journal::key).collect::<Vec<_>>());
         for uio in devices.into_iter().filter(|uio| uio.name.subtype() == SUBTYPE) {
             let Some(claim) = self.registry.begin(uio.instance) else { continue };
+            self.registry.board().enter(&uio);
             let (daemon, minor) = (self.clone(), uio.minor);
             let adopt = move || daemon.adopt(claim, &uio);
             if let Err(error) = std::thread::Builder::new().name(format!("adopt-uio{minor}")).spawn(adopt) {
@@ -62,6 +63,7 @@ impl Daemon {
             if matches!(error, SetupError::Stopping) {
                 return; // our successor will
             }
+            self.registry.board().remark(uio.instance, Chain(&error).to_string());
             let Some(next) = self.registry.begin(uio.instance) else { return };
             claim = next;
             tracing::error!(

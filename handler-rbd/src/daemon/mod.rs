@@ -5,13 +5,19 @@
 //! the open time-out. Nothing here touches the configfs directory of a device that is being removed.
 
 mod adopt;
+mod again;
 mod identity;
 mod journal;
 mod open;
 mod recover;
 mod registry;
+mod size;
+mod state;
+pub mod status;
+mod timeouts;
 
 pub use open::SetupError;
+pub use state::{Lun, State};
 
 use crate::device::{Exit, Handle, Message};
 use crate::kernel::configfs::Backstore;
@@ -24,6 +30,8 @@ use crate::records::{DeviceKey, Records};
 use nix::errno::Errno;
 use open::{Attached, Shape, SizeRule, Slot, Storage};
 use registry::{Claim, Departure, Registry};
+use size::Sizes;
+use state::Event as Happening;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -57,12 +65,23 @@ pub struct Daemon {
     settings: Settings,
     registry: Arc<Registry>,
     records: Arc<Records>,
+    sizes: Sizes,
+    failures: again::Failures,
 }
 
 impl Daemon {
     /// A daemon without devices.
     pub fn new(settings: Settings, records: Arc<Records>) -> Arc<Self> {
-        Arc::new(Self { settings, registry: Arc::default(), records })
+        let (sizes, changes) = Sizes::new();
+        let (registry, failures) = (Arc::default(), again::Failures::default());
+        let daemon = Arc::new(Self { settings, registry, records, sizes, failures });
+        daemon.follow_sizes(changes);
+        daemon
+    }
+
+    /// What each device is doing. Waits for nobody.
+    pub fn luns(&self) -> Vec<Lun> {
+        self.registry.board().luns()
     }
 
     /// Takes an event off the netlink thread's hands. Returns at once.
@@ -102,6 +121,7 @@ impl Daemon {
             tracing::info!(%device, minor, "is being taken on already");
             return Ok(());
         };
+        self.registry.board().enter(&uio);
         let (tell, opened) = crossbeam_channel::bounded(1);
         let daemon = self.clone();
         let opener = move || {
@@ -143,28 +163,62 @@ impl Daemon {
         attached: Attached,
         storage: Storage,
     ) -> Result<(), SetupError> {
-        let (daemon, device) = (self.clone(), uio.name.clone());
+        let (daemon, device, instance) = (self.clone(), uio.name.clone(), uio.instance);
         let (ticket, key) = (claim.ticket(), journal::key(uio));
         let ended = move |exit: &Exit| {
             drop(claim);
             tracing::info!(%device, ?exit, "device closed");
             if let Exit::Failed(_) = exit {
                 // As after a crash of the whole process, but for this device alone.
-                daemon.adopt_all();
+                daemon.take_on_again(instance);
             } else if *exit == Exit::Removed {
                 daemon.records.forget_journal(&key);
             }
         };
-        let (daemon, fenced) = (Arc::downgrade(self), uio.clone());
+        let (daemon, of_news) = (Arc::downgrade(self), uio.clone());
         let last = Mutex::new(None);
-        let fenced = move |slot: &Arc<Slot>| {
+        let news = move |slot: &Arc<Slot>, what| {
             if let Some(daemon) = daemon.upgrade() {
-                daemon.recover(&fenced, slot, &last);
+                daemon.heard(&of_news, slot, &last, what);
             }
         };
-        let handle = open::serve(&self.settings, uio, shape, attached, storage, fenced, ended)?;
+        let changed = self.sizes.signal(instance);
+        self.watch(uio, &storage);
+        let handle = open::serve(&self.settings, uio, shape, attached, storage, news, ended)?;
+        self.registry.board().sized(instance, shape.size);
+        self.registry.board().tell(instance, Happening::Opened, "the image is open");
         self.registry.serve(ticket, uio.name.to_string(), handle);
+        // The image may have grown while nobody watched it.
+        changed();
         Ok(())
+    }
+
+    /// Has the device follow its image's size.
+    fn watch(&self, uio: &UioDevice, storage: &Storage) {
+        if let Err(error) = storage.backend().watch(Box::new(self.sizes.signal(uio.instance))) {
+            tracing::warn!(device = %uio.name, "'rbd resize' will not be noticed, set dev_size by hand: {error}");
+        }
+    }
+
+    /// A device has failed and is closed.
+    fn take_on_again(self: &Arc<Self>, instance: Instance) {
+        let pause = self.failures.pause(instance, Instant::now());
+        if pause.is_zero() {
+            return self.adopt_all();
+        }
+        tracing::error!(
+            minor = instance.minor,
+            "the device fails again and again; next try in {} s",
+            pause.as_secs()
+        );
+        let daemon = self.clone();
+        let again = move || {
+            std::thread::sleep(pause);
+            daemon.adopt_all();
+        };
+        if let Err(error) = std::thread::Builder::new().name("again".into()).spawn(again) {
+            tracing::error!(%error, "no thread to take the device on again with; restart the daemon");
+        }
     }
 
     /// A device is going away: close its image before the answer, so that it can be removed at once.
@@ -213,7 +267,7 @@ impl Daemon {
 
     /// Ends all devices: every command that is on a ring is answered, then images are closed.
     pub fn shut_down(self: &Arc<Self>) {
-        let (instances, start) = (self.registry.instances(), Instant::now());
+        let (instances, start) = (self.registry.close(), Instant::now());
         let stops: Vec<_> = instances
             .into_iter()
             .filter_map(|instance| {

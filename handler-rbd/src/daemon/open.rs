@@ -4,10 +4,11 @@
 //! ever mapped (an error answer to a mapped device is a kernel oops waiting to happen), and a predecessor's
 //! client is fenced before the first command is read.
 
+use super::timeouts::{self, Chain as TimeOutChain};
 use super::{Settings, StorageKind, identity};
 use crate::block::{Backend, BackendError, memory};
 use crate::cfgstring::{self, CfgError, CfgString};
-use crate::device::{Exit, Handle, Noted, Served};
+use crate::device::{Exit, Handle, News, Noted, Served};
 use crate::kernel::DeviceName;
 use crate::kernel::configfs::Backstore;
 use crate::kernel::file::FileError;
@@ -16,12 +17,12 @@ use crate::log::Chain;
 use crate::lun::{Geometry, LogicalUnit};
 use crate::rbd::{
     Cluster, ClusterConfig, CommandError, ConnectError, Image, Lock, NOTE_KEY, OpenError, Owner,
-    ServiceStatus,
+    ServiceStatus, TimeOuts,
 };
 use crate::records::{DeviceKey, Record, RecordError, Records};
 use nix::errno::Errno;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
 use uio_ring::{AttachError, Doorbell, Mapping, Recovered, Ring};
 
@@ -166,6 +167,7 @@ pub(super) struct Storage {
     note: Noted,
     /// Whether nobody but this device's clients can have written to the image since the dead one's last write.
     seamless: bool,
+    time_outs: TimeOuts,
 }
 
 impl Storage {
@@ -184,7 +186,14 @@ impl Storage {
             StorageKind::Memory => {
                 let size = Backstore::new(&settings.sys, name).dev_size()?;
                 let backend = Arc::new(memory::Memory::new(size));
-                Ok(Self { backend, record: None, id: String::new(), note: Noted::default(), seamless: true })
+                Ok(Self {
+                    backend,
+                    record: None,
+                    id: String::new(),
+                    note: Noted::default(),
+                    seamless: true,
+                    time_outs: TimeOuts::default(),
+                })
             }
         }
     }
@@ -199,8 +208,7 @@ impl Storage {
             id: config.id.clone(),
             conf: config.conf.clone(),
             op_timeout: config.osd_op_timeout,
-            // Shorter than the whole, so that the reason for it is told.
-            connect_timeout: settings.open_timeout * 3 / 4,
+            connect_timeout: timeouts::connect(settings.open_timeout),
             zero_copy_writes: settings.zero_copy_writes,
         })?;
         let cluster = Arc::new(cluster);
@@ -235,7 +243,8 @@ impl Storage {
         cluster.service_register(&config.pool, &config.image, image.id());
         cluster.service_status(&ServiceStatus::default());
         let id = image.id().to_owned();
-        Ok(Self { backend: Arc::new(image), record: Some(record), id, note, seamless })
+        let time_outs = cluster.time_outs();
+        Ok(Self { backend: Arc::new(image), record: Some(record), id, note, seamless, time_outs })
     }
 
     /// Whether what a dead client had accepted may still be carried out, writes too.
@@ -329,6 +338,11 @@ impl Slot {
         self.lock().as_ref().map(|storage| storage.id.clone())
     }
 
+    /// What carries out the device's operations.
+    pub(super) fn backend(&self) -> Option<Arc<dyn Backend>> {
+        self.lock().as_ref().map(Storage::backend)
+    }
+
     /// Puts another storage in, for the same device; the one before is closed. Without a device any more, the other
     /// is.
     pub(super) fn put(&self, storage: Storage) {
@@ -371,15 +385,15 @@ pub(super) struct Attached {
     pub(super) recovered: Vec<Recovered>,
 }
 
-/// Starts the thread of a device whose ring is attached; on it `fenced` is called when storage has shut our client out, and
-/// `ended` after ring and image are closed.
+/// Starts the thread of a device whose ring is attached; on it `news` is told what becomes of storage, and `ended` is
+/// called after ring and image are closed.
 pub(super) fn serve(
     settings: &Settings,
     uio: &UioDevice,
     shape: Shape,
     Attached { ring, recovered }: Attached,
     storage: Storage,
-    fenced: impl Fn(&Arc<Slot>) + Send + 'static,
+    news: impl Fn(&Arc<Slot>, News) + Send + 'static,
     ended: impl FnOnce(&Exit) + Send + 'static,
 ) -> Result<Handle, SetupError> {
     let minor = uio.minor;
@@ -391,12 +405,16 @@ pub(super) fn serve(
     tell_of_note(&uio.name, &storage.note, lun.needs_intervention());
     let backstore = Backstore::new(&settings.sys, &uio.name);
     let config = uio.name.config.clone();
-    let identity = move || identity::read(&backstore, &config).map_err(|error| Chain(&error).to_string());
+    let check = check_time_outs(settings, uio, &storage);
+    let identity = move || {
+        check();
+        identity::read(&backstore, &config).map_err(|error| Chain(&error).to_string())
+    };
     let served = Served::new(ring, lun, storage.backend.clone(), Arc::new(identity))
         .map_err(|errno| SetupError::Thread(errno.into()))?;
     let slot = Arc::new(Slot(Mutex::new(Some(storage))));
-    let of_fenced = slot.clone();
-    let served = served.with_recovered(recovered).on_fenced(move || fenced(&of_fenced));
+    let of_news = slot.clone();
+    let served = served.with_recovered(recovered).on_news(move |what| news(&of_news, what));
     let ended = move |exit: &Exit| {
         let storage = slot.lock().take();
         if let Some(mut storage) = storage
@@ -407,6 +425,39 @@ pub(super) fn serve(
         ended(exit);
     };
     Handle::spawn(&format!("uio{minor}"), served, ended).map_err(SetupError::Thread)
+}
+
+/// Tells the time-outs in one line, and what is wrong with them: at once if the LUN is exported, else when the first
+/// initiator asks who the disk is. Tools set the attributes after they have made a device and before they export it.
+fn check_time_outs(
+    settings: &Settings,
+    uio: &UioDevice,
+    storage: &Storage,
+) -> impl Fn() + Send + Sync + use<> {
+    let (name, backstore) = (uio.name.clone(), Backstore::new(&settings.sys, &uio.name));
+    let (of_storage, open, drain) = (storage.time_outs, settings.open_timeout, settings.drain_timeout);
+    let read = {
+        let (name, backstore) = (name.clone(), backstore.clone());
+        move || {
+            TimeOutChain::read(of_storage, open, drain, &backstore).unwrap_or_else(|error| {
+                tracing::warn!(device = %name, "cannot read the time-outs: {}", Chain(&error));
+                TimeOutChain::unknown(of_storage, open, drain)
+            })
+        }
+    };
+    tracing::info!(device = %name, "time-outs: {}", read());
+    let told = Once::new();
+    let tell = move || {
+        told.call_once(|| {
+            if let Some(advice) = read().advice() {
+                tracing::warn!(device = %name, "{advice}");
+            }
+        });
+    };
+    if backstore.is_exported().unwrap_or(false) {
+        tell();
+    }
+    tell
 }
 
 /// Says why a disk is not ready.

@@ -8,6 +8,7 @@
 //! The kernel reuses minors at once, also while an old device of the same minor is still being closed; so
 //! devices are told apart by [`Instance`].
 
+use super::state::{Board, Event};
 use crate::device::{Handle, Message};
 use crate::kernel::uio::Instance;
 use std::collections::HashMap;
@@ -29,6 +30,7 @@ enum State {
 #[derive(Debug, Default)]
 struct Devices {
     number: u64,
+    closed: bool,
     by_instance: HashMap<Instance, (u64, State)>,
 }
 
@@ -43,6 +45,7 @@ impl Devices {
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     devices: Mutex<Devices>,
+    board: Board,
 }
 
 /// The task of bringing one device into service. Dropped, by a failure, a panic or the device's end, the
@@ -76,15 +79,22 @@ impl Registry {
         self.devices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A device that is to be opened. `None`: somebody is at it already.
+    /// What is to be seen of the devices from outside.
+    pub(super) fn board(&self) -> &Board {
+        &self.board
+    }
+
+    /// A device that is to be opened. `None`: somebody is at it already, or will be after our end.
     pub(super) fn begin(self: &Arc<Self>, instance: Instance) -> Option<Claim> {
         let mut devices = self.lock();
-        if devices.by_instance.contains_key(&instance) {
+        if devices.closed || devices.by_instance.contains_key(&instance) {
             return None;
         }
         devices.number += 1;
         let number = devices.number;
         devices.by_instance.insert(instance, (number, State::Opening));
+        drop(devices);
+        self.board.resume(instance);
         Some(Claim { registry: self.clone(), ticket: Ticket { instance, number } })
     }
 
@@ -115,7 +125,14 @@ impl Registry {
         let mut devices = self.lock();
         match devices.by_instance.get_mut(&instance) {
             None => Departure::Unknown,
-            Some((_, State::Serving { handle, .. })) => Departure::Serving(handle.clone()),
+            Some((_, State::Serving { handle, .. })) => {
+                self.board.tell(
+                    instance,
+                    Event::Stopping,
+                    "waits for commands in progress, then its image is closed",
+                );
+                Departure::Serving(handle.clone())
+            }
             Some((_, State::Attaching { departed })) => {
                 *departed = true;
                 Departure::GivenUp
@@ -149,9 +166,11 @@ impl Registry {
         (beats, others)
     }
 
-    /// All devices.
-    pub(super) fn instances(&self) -> Vec<Instance> {
-        self.lock().by_instance.keys().copied().collect()
+    /// All devices, to be ended. None begins any more: whoever were to take one on now would leave it to nobody.
+    pub(super) fn close(&self) -> Vec<Instance> {
+        let mut devices = self.lock();
+        devices.closed = true;
+        devices.by_instance.keys().copied().collect()
     }
 }
 
@@ -178,9 +197,14 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
+        let instance = self.ticket.instance;
         let mut devices = self.registry.lock();
         if devices.state_of(self.ticket).is_some() {
-            devices.by_instance.remove(&self.ticket.instance);
+            devices.by_instance.remove(&instance);
+        }
+        // Not if somebody else has begun with it since.
+        if !devices.by_instance.contains_key(&instance) {
+            self.registry.board.leave(instance);
         }
     }
 }
@@ -233,7 +257,8 @@ mod tests {
         let second = registry.begin(Instance { minor: 3, inode: 101 }).unwrap();
         drop(first);
         assert!(second.is_wanted());
-        assert_eq!(registry.instances(), [Instance { minor: 3, inode: 101 }]);
+        assert_eq!(registry.close(), [Instance { minor: 3, inode: 101 }]);
+        assert!(registry.begin(FIRST).is_none(), "the end has begun");
     }
 
     #[test]

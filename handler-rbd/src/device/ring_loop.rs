@@ -4,6 +4,7 @@ mod answer;
 mod storage;
 
 use super::identity::{self, Parked, Waiting};
+use super::news::{News, Silence};
 use super::{BEAT, Message, Replacement};
 use crate::block::completions::{Completions, Waker};
 use crate::block::{Backend, Request};
@@ -55,9 +56,10 @@ pub struct Served {
     lun: LogicalUnit,
     backend: Arc<dyn Backend>,
     identity: IdentitySource,
-    /// Called when storage has shut this client out: somebody may send a replacement.
-    fenced: Box<dyn FnMut() + Send>,
-    /// Whether it has been called for this backend.
+    /// Told what becomes of storage: somebody may send a replacement.
+    news: Box<dyn FnMut(News) + Send>,
+    silence: Silence,
+    /// Whether a replacement has been asked for.
     asked: bool,
     replacement: Option<Replacement>,
 
@@ -116,7 +118,8 @@ impl Served {
             lun,
             backend,
             identity,
-            fenced: Box::new(|| ()),
+            news: Box::new(|_| ()),
+            silence: Silence::default(),
             asked: false,
             replacement: None,
             completions: Completions::new(REQUESTS, waker.clone()),
@@ -139,12 +142,12 @@ impl Served {
         })
     }
 
-    /// The same, with somebody to tell when storage has shut the client out: once for each backend, on the device's
-    /// thread, which must not be held up. Commands get BUSY until a replacement comes ([`Handle::replace`]).
+    /// The same, with somebody to tell what becomes of storage, on the device's thread, which must not be held up. If
+    /// it has shut the client out, commands get BUSY until a replacement comes ([`Handle::replace`]).
     ///
     /// [`Handle::replace`]: super::Handle::replace
-    pub fn on_fenced(self, fenced: impl FnMut() + Send + 'static) -> Self {
-        Self { fenced: Box::new(fenced), ..self }
+    pub fn on_news(self, news: impl FnMut(News) + Send + 'static) -> Self {
+        Self { news: Box::new(news), ..self }
     }
 
     /// The same, with commands that a predecessor had consumed. They are carried out first.
@@ -170,9 +173,21 @@ impl Served {
         (self.lun.size(), self.lun.block_size())
     }
 
-    /// Serves the device until it is stopped, removed or broken. On return no storage operation is under
-    /// way, so backend and mapping may be closed.
+    /// Serves the device until it is stopped, removed or broken, or a defect stops it. On return no storage operation
+    /// is under way, so backend and mapping may be closed.
     pub fn run(mut self) -> Exit {
+        catch_unwind(AssertUnwindSafe(|| self.serve_until_exit())).unwrap_or_else(|_| {
+            tracing::error!(
+                "a defect has stopped the device's thread; once storage is done it is taken on anew"
+            );
+            // Invariant "the buffer outlives librbd": unwinding must not take the ring from under storage.
+            self.recall();
+            self.void_all();
+            Exit::Failed("its thread panicked".into())
+        })
+    }
+
+    fn serve_until_exit(&mut self) -> Exit {
         // A predecessor may have published answers and died before it kicked.
         let mut ended =
             self.ring.kick().and_then(|()| self.resume_erasure()).and_then(|()| self.begin_again());
@@ -215,7 +230,7 @@ impl Served {
                 && let Some(Replacement { backend, note, done }) = self.replacement.take()
             {
                 self.backend = backend;
-                self.asked = false;
+                (self.asked, self.silence) = (false, Silence::default());
                 // An erasure that has not begun yet begins on the new backend.
                 if self.exclusive.is_none() {
                     self.lun.renew(&note.text, note.ours);

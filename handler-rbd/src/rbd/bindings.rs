@@ -26,6 +26,9 @@ unsafe extern "C" {
     ) -> ::core::ffi::c_int;
 }
 unsafe extern "C" {
+    pub fn rados_set_pool_full_try(io: rados_ioctx_t);
+}
+unsafe extern "C" {
     pub fn rados_service_register(
         cluster: rados_t,
         service: *const ::core::ffi::c_char,
@@ -47,6 +50,9 @@ pub struct rbd_image_t(pub *mut ::core::ffi::c_void);
 pub struct rbd_completion_t(pub *mut ::core::ffi::c_void);
 pub type rbd_callback_t = ::core::option::Option<
     unsafe extern "C" fn(cb: rbd_completion_t, arg: *mut ::core::ffi::c_void),
+>;
+pub type rbd_update_callback_t = ::core::option::Option<
+    unsafe extern "C" fn(arg: *mut ::core::ffi::c_void),
 >;
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
@@ -198,6 +204,18 @@ unsafe extern "C" {
 }
 unsafe extern "C" {
     pub fn rbd_get_flags(image: rbd_image_t, flags: *mut u64) -> ::core::ffi::c_int;
+}
+unsafe extern "C" {
+    pub fn rbd_is_exclusive_lock_owner(
+        image: rbd_image_t,
+        is_owner: *mut ::core::ffi::c_int,
+    ) -> ::core::ffi::c_int;
+}
+unsafe extern "C" {
+    pub fn rbd_lock_acquire(
+        image: rbd_image_t,
+        lock_mode: rbd_lock_mode_t,
+    ) -> ::core::ffi::c_int;
 }
 unsafe extern "C" {
     pub fn rbd_lock_get_owners(
@@ -355,6 +373,17 @@ unsafe extern "C" {
         image: rbd_image_t,
         key: *const ::core::ffi::c_char,
     ) -> ::core::ffi::c_int;
+}
+unsafe extern "C" {
+    pub fn rbd_update_watch(
+        image: rbd_image_t,
+        handle: *mut u64,
+        watch_cb: rbd_update_callback_t,
+        arg: *mut ::core::ffi::c_void,
+    ) -> ::core::ffi::c_int;
+}
+unsafe extern "C" {
+    pub fn rbd_update_unwatch(image: rbd_image_t, handle: u64) -> ::core::ffi::c_int;
 }
 unsafe extern "C" {
     pub fn rbd_watchers_list(

@@ -4,13 +4,13 @@ use super::aio::Flights;
 use super::cluster::Cluster;
 use super::errands::Errands;
 use super::error::{OpenError, backend_error};
-use super::ffi::{Errno, ImageOption, IoCtx, OptionSource, RawImage, c_string};
+use super::ffi::{Errno, ImageOption, IoCtx, OptionSource, RawImage, Watch, c_string};
 use super::lock::Lock;
 use super::media;
-use crate::block::{Backend, BackendError, Limits, Op, Request};
+use crate::block::{Backend, BackendError, ErrorKind, Limits, Op, Request};
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// librbd 16 refuses to compare and write more than what lies in one sector of this many bytes
 /// (`ImageCompareAndWriteRequest`).
@@ -29,6 +29,7 @@ pub struct Image {
     raw: Arc<RawImage>,
     flights: Flights,
     errands: Errands,
+    watch: Mutex<Option<Watch>>,
     cluster: Arc<Cluster>,
     pool: String,
     name: String,
@@ -77,6 +78,7 @@ impl Image {
         Ok(Self {
             flights: Flights::new(),
             errands: Errands::new(&raw, &id, &owner),
+            watch: Mutex::new(None),
             pool: pool.into(),
             name: image.into(),
             id,
@@ -118,6 +120,19 @@ impl Backend for Image {
         Ok(size)
     }
 
+    fn watch(&self, changed: Box<dyn Fn() + Send + Sync>) -> Result<(), BackendError> {
+        let watch = Watch::begin(&self.raw, changed).map_err(backend_error)?;
+        *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch);
+        Ok(())
+    }
+
+    fn hold_on(&self) -> Result<(), BackendError> {
+        if !self.has_lock || !self.raw.owns_lock().map_err(backend_error)? {
+            return Ok(());
+        }
+        self.raw.hold_lock().map_err(backend_error)
+    }
+
     fn note(&self) -> Result<Vec<u8>, BackendError> {
         self.note_and_owner().map(|(_, note)| note)
     }
@@ -127,6 +142,11 @@ impl Backend for Image {
     }
 
     fn submit(&self, request: Box<Request>) {
+        // librbd writes only what of a range is within the image, and calls that a success.
+        let size = self.size.load(Ordering::Relaxed);
+        if request.op.range().is_some_and(|range| range.offset.saturating_add(range.len) > size) {
+            return request.finish(Err(BackendError::new(ErrorKind::PastEnd)));
+        }
         match request.op {
             Op::Extents(_) | Op::SetNote => self.errands.take(request),
             _ => self.flights.start(&self.raw, request),
@@ -146,6 +166,8 @@ impl Backend for Image {
 
 impl Drop for Image {
     fn drop(&mut self) {
+        // Waits for a callback under way.
+        drop(self.watch.get_mut().unwrap_or_else(PoisonError::into_inner).take());
         self.errands.close();
         let out = self.flights.out();
         if out > 0 {

@@ -18,6 +18,7 @@
 //!   touch the requests' memory. Errands are waited for.
 //! * A cache that would acknowledge writes before they are durable is refused at open, and so are writes
 //!   from lent memory, whose completion librbd can lose.
+//! * A range that is not within the image is refused here: librbd would write its part within and call it done.
 //! * Opening takes no lock: librbd takes the exclusive lock with the first write. Only from a dead predecessor it is taken
 //!   over at once, so that nobody gets in between.
 
@@ -35,7 +36,7 @@ mod image;
 mod lock;
 mod media;
 
-pub use cluster::{Cluster, ClusterConfig, CommandError, ServiceStatus};
+pub use cluster::{Cluster, ClusterConfig, CommandError, ServiceStatus, TimeOuts};
 pub use errands::KEY as NOTE_KEY;
 pub use error::{ConnectError, OpenError};
 pub use image::Image;

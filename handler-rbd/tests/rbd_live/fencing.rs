@@ -1,7 +1,7 @@
 //! Shutting a predecessor out and taking its place.
 
-use crate::setup::{Device, MIB, TestImage, config, connect, connect_as, pattern, range, run};
-use handler_rbd::block::{Backend, BackendError, Buffer, ErrorKind, Op};
+use crate::setup::{Device, MIB, TestImage, config, connect, connect_as, pattern, range, run, take_over};
+use handler_rbd::block::{Backend, Buffer, ErrorKind, Op};
 use handler_rbd::rbd::{Cluster, ClusterConfig, Image, Owner};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -140,16 +140,6 @@ fn a_free_lock_needs_no_breaking() {
     assert_eq!(image.lock().unwrap().owner(&addresses), Ok(Owner::Nobody));
     assert_eq!(image.lock().unwrap().take_over(&[]), Ok(true));
     assert!(matches!(image.lock().unwrap().owner(&addresses), Ok(Owner::Predecessor(_))));
-}
-
-/// Breaks the lock of a fenced client and takes it; whether nobody else can have had it in between.
-fn take_over(image: &Image, predecessor: &str) -> Result<bool, BackendError> {
-    let (lock, predecessors) = (image.lock().unwrap(), [predecessor.to_owned()]);
-    match lock.owner(&predecessors)? {
-        Owner::Predecessor(owner) => lock.break_of(&owner)?,
-        owner => panic!("{owner:?}"),
-    }
-    lock.take_over(&predecessors)
 }
 
 /// A gateway that has the image open could have had the lock between two looks at it.

@@ -197,6 +197,20 @@ impl RawImage {
         }
     }
 
+    /// Whether this client has the exclusive lock.
+    pub(in crate::rbd) fn owns_lock(&self) -> Result<bool, Errno> {
+        let mut owns = 0;
+        // SAFETY: stores one int; the image is open until drop.
+        check(unsafe { b::rbd_is_exclusive_lock_owner(self.handle, &raw mut owns) })?;
+        Ok(owns != 0)
+    }
+
+    /// Takes the exclusive lock, and from then on refuses it to clients that ask for it. Blocks.
+    pub(in crate::rbd) fn hold_lock(&self) -> Result<(), Errno> {
+        // SAFETY: the image is open until drop.
+        check(unsafe { b::rbd_lock_acquire(self.handle, b::RBD_LOCK_MODE_EXCLUSIVE) }).map(drop)
+    }
+
     /// Addresses of the clients that hold the managed lock; none if it is free.
     pub(in crate::rbd) fn lock_owners(&self) -> Result<Vec<String>, Errno> {
         let mut mode = b::RBD_LOCK_MODE_EXCLUSIVE;
