@@ -2,7 +2,8 @@
 //! the ring. The letters and numbers are those by which docs/scsi.md lists them. Elsewhere, because they need
 //! more than a ring: W-07 and W-09 in `tests/lab/22-fenced.sh` and `device_fenced.rs`, W-08 in
 //! `tests/lab/23-late-cluster.sh`, the reading back of a shrunken image (W-10) in `rbd/aio.rs`, the resizing to more
-//! than the image has (W-12) in `tests/lab/16-control.sh`, odd lengths of CDBs (W-13) in `uio-ring/tests`.
+//! than the image has (W-12) in `tests/lab/16-control.sh`, odd lengths of CDBs and the tail's barrier
+//! (W-13) in `uio-ring/tests`.
 #![allow(clippy::unwrap_used)]
 
 mod device_rig;

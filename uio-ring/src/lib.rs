@@ -33,6 +33,7 @@
 
 #[macro_use]
 pub mod crash;
+mod cursor;
 mod doorbell;
 mod entry;
 mod error;
@@ -43,6 +44,11 @@ pub mod mock;
 mod ring;
 mod segments;
 mod token;
+
+/// What `cursor` is compiled with; its test on loom has others.
+mod sync {
+    pub(crate) use std::sync::atomic::{AtomicU32, Ordering};
+}
 
 pub use doorbell::Doorbell;
 pub use entry::{CDB_MAX, Cdb, Command, Entry, Tmr};

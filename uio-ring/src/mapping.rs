@@ -5,9 +5,11 @@
 //! lead outside it. Accesses that do not fit return [`OutOfBounds`].
 #![allow(unsafe_code)]
 
+use crate::cursor;
+use crate::sync::AtomicU32;
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::{fmt, io, ptr};
 
 /// An access that does not lie inside the mapping (or, for the two cursors, is misaligned).
@@ -105,12 +107,12 @@ impl Mapping {
 
     /// Reads a cursor that the kernel publishes with `smp_store_release` (`UPDATE_HEAD`).
     pub(crate) fn load_acquire(&self, offset: usize) -> Result<u32, OutOfBounds> {
-        Ok(self.cursor(offset)?.load(Ordering::Acquire))
+        Ok(cursor::load(self.cursor(offset)?))
     }
 
     /// Publishes a cursor: everything written before is visible to whoever reads the new value.
     pub(crate) fn store_release(&self, offset: usize, value: u32) -> Result<(), OutOfBounds> {
-        self.cursor(offset)?.store(value, Ordering::Release);
+        cursor::publish(self.cursor(offset)?, value);
         Ok(())
     }
 
