@@ -1,6 +1,6 @@
 //! Named places where a test has the process die, or a thread give up, to see what a successor makes of it.
 //!
-//! Only with the feature `crash-points`; without it [`crash_point!`] is nothing. A hook of the thread, if there is one,
+//! Only with the feature `crash-points`; without it `crash_point!` is nothing. A hook of the thread, if there is one,
 //! is called with the place's name; else, in a process started with `TCMU_RBD_CRASH_AT=POINT:COUNT`, the process kills
 //! itself with SIGKILL when it passes POINT for the COUNTth time.
 
