@@ -32,6 +32,9 @@ pub enum Command {
         /// The configuration string.
         cfgstring: String,
     },
+    /// Name the places where a test can have this program die (TCMU_RBD_CRASH_AT=POINT:COUNT).
+    #[cfg(feature = "crash-points")]
+    CrashPoints,
 }
 
 /// Options of `serve`.

@@ -15,6 +15,7 @@ const FUNCTIONS: &str = "rados_(service_register|service_update_status|getaddrs|
     |rbd_metadata_(get|set|remove)\
     |rbd_lock_(acquire|get_owners|get_owners_cleanup|break)\
     |rbd_is_exclusive_lock_owner\
+    |rbd_watchers_(list|list_cleanup)|rbd_flush\
     |rbd_config_image_list|rbd_config_image_list_cleanup\
     |rbd_aio_(create_completion|release|get_return_value)\
     |rbd_aio_(read|readv|write|writev|flush|discard|write_zeroes|writesame|compare_and_write)";

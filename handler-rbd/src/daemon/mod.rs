@@ -5,7 +5,9 @@
 //! the open time-out. Nothing here touches the configfs directory of a device that is being removed.
 
 mod adopt;
+mod again;
 mod identity;
+mod journal;
 mod open;
 mod recover;
 mod registry;
@@ -26,12 +28,12 @@ use crate::kernel::{DeviceName, Sys};
 use crate::log::Chain;
 use crate::records::{DeviceKey, Records};
 use nix::errno::Errno;
-use open::{Shape, SizeRule, Slot, Storage};
+use open::{Attached, Shape, SizeRule, Slot, Storage};
 use registry::{Claim, Departure, Registry};
 use size::Sizes;
 use state::Event as Happening;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Where images are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,13 +66,15 @@ pub struct Daemon {
     registry: Arc<Registry>,
     records: Arc<Records>,
     sizes: Sizes,
+    failures: again::Failures,
 }
 
 impl Daemon {
     /// A daemon without devices.
     pub fn new(settings: Settings, records: Arc<Records>) -> Arc<Self> {
         let (sizes, changes) = Sizes::new();
-        let daemon = Arc::new(Self { settings, registry: Arc::default(), records, sizes });
+        let (registry, failures) = (Arc::default(), again::Failures::default());
+        let daemon = Arc::new(Self { settings, registry, records, sizes, failures });
         daemon.follow_sizes(changes);
         daemon
     }
@@ -146,25 +150,29 @@ impl Daemon {
             tracing::info!(%device, "is open too late, closing it again");
             return Ok(()); // nobody listens any more
         }
-        self.serve(claim, uio, shape, storage)
+        let attached = self.attach(uio)?;
+        self.serve(claim, uio, shape, attached, storage)
     }
 
-    /// The last step of every opening: the device is attached.
+    /// The last step of every opening: the device's thread starts.
     fn serve(
         self: &Arc<Self>,
         claim: Claim,
         uio: &UioDevice,
         shape: Shape,
+        attached: Attached,
         storage: Storage,
     ) -> Result<(), SetupError> {
-        let (daemon, device) = (self.clone(), uio.name.clone());
-        let ticket = claim.ticket();
+        let (daemon, device, instance) = (self.clone(), uio.name.clone(), uio.instance);
+        let (ticket, key) = (claim.ticket(), journal::key(uio));
         let ended = move |exit: &Exit| {
             drop(claim);
             tracing::info!(%device, ?exit, "device closed");
             if let Exit::Failed(_) = exit {
                 // As after a crash of the whole process, but for this device alone.
-                daemon.adopt_all();
+                daemon.take_on_again(instance);
+            } else if *exit == Exit::Removed {
+                daemon.records.forget_journal(&key);
             }
         };
         let (daemon, of_news) = (Arc::downgrade(self), uio.clone());
@@ -174,10 +182,9 @@ impl Daemon {
                 daemon.heard(&of_news, slot, &last, what);
             }
         };
-        let instance = uio.instance;
         let changed = self.sizes.signal(instance);
         self.watch(uio, &storage);
-        let handle = open::serve(&self.settings, uio, shape, storage, news, ended)?;
+        let handle = open::serve(&self.settings, uio, shape, attached, storage, news, ended)?;
         self.registry.board().sized(instance, shape.size);
         self.registry.board().tell(instance, Happening::Opened, "the image is open");
         self.registry.serve(ticket, uio.name.to_string(), handle);
@@ -193,6 +200,27 @@ impl Daemon {
         }
     }
 
+    /// A device has failed and is closed.
+    fn take_on_again(self: &Arc<Self>, instance: Instance) {
+        let pause = self.failures.pause(instance, Instant::now());
+        if pause.is_zero() {
+            return self.adopt_all();
+        }
+        tracing::error!(
+            minor = instance.minor,
+            "the device fails again and again; next try in {} s",
+            pause.as_secs()
+        );
+        let daemon = self.clone();
+        let again = move || {
+            std::thread::sleep(pause);
+            daemon.adopt_all();
+        };
+        if let Err(error) = std::thread::Builder::new().name("again".into()).spawn(again) {
+            tracing::error!(%error, "no thread to take the device on again with; restart the daemon");
+        }
+    }
+
     /// A device is going away: close its image before the answer, so that it can be removed at once.
     fn removed(&self, device: &DeviceName, minor: u32) -> Result<(), Errno> {
         // While the kernel waits for the answer the device is there. If it is not, its thread notices.
@@ -203,6 +231,7 @@ impl Daemon {
             Departure::Serving(handle) => {
                 handle.send(Message::Stop);
                 if handle.wait(self.settings.drain_timeout) {
+                    self.records.forget_journal(&journal::key(&uio));
                     tracing::info!(%device, minor, "device removed");
                 } else {
                     self.records.abandon(&DeviceKey::new(device.hba, &device.name));
@@ -238,7 +267,7 @@ impl Daemon {
 
     /// Ends all devices: every command that is on a ring is answered, then images are closed.
     pub fn shut_down(self: &Arc<Self>) {
-        let instances = self.registry.instances();
+        let instances = self.registry.close();
         let stops: Vec<_> = instances
             .into_iter()
             .filter_map(|instance| {
@@ -257,19 +286,15 @@ impl Daemon {
         let Some(uio) = uio.ok().filter(|uio| uio.instance == instance) else { return };
         let backstore = Backstore::new(&self.settings.sys, &uio.name);
         if let Departure::Serving(handle) = self.registry.depart(instance) {
-            // New commands get BUSY, which initiators retry, so that the ring runs empty.
-            if let Err(error) = backstore.block(true) {
-                tracing::warn!(device = %uio.name, "cannot block the device while it stops: {}", Chain(&error));
-            }
             handle.send(Message::Stop);
             if !handle.wait(self.settings.drain_timeout) {
                 tracing::warn!(
                     device = %uio.name,
-                    "commands are still in progress; the next start fences this client and has them retried"
+                    "commands are still in progress; the next start fences this client and begins them again"
                 );
             }
         }
-        // From here on commands wait on the ring for our successor.
+        // What comes now waits on the ring for our successor; also where we have not come to serving.
         if let Err(error) = backstore.block(false) {
             tracing::warn!(device = %uio.name, "cannot unblock the device: {}", Chain(&error));
         }

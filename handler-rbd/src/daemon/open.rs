@@ -16,14 +16,15 @@ use crate::kernel::uio::{UioDevice, UioError};
 use crate::log::Chain;
 use crate::lun::{Geometry, LogicalUnit};
 use crate::rbd::{
-    Cluster, ClusterConfig, CommandError, ConnectError, Image, NOTE_KEY, OpenError, ServiceStatus, TimeOuts,
+    Cluster, ClusterConfig, CommandError, ConnectError, Image, Lock, NOTE_KEY, OpenError, Owner,
+    ServiceStatus, TimeOuts,
 };
 use crate::records::{DeviceKey, Record, Records};
 use nix::errno::Errno;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
-use uio_ring::{AttachError, Doorbell, Mapping, Ring};
+use uio_ring::{AttachError, Doorbell, Mapping, Recovered, Ring};
 
 /// How long the ring's file may stay busy or absent: a predecessor is being torn down, or udev is late.
 const UIO_PATIENCE: Duration = Duration::from_secs(5);
@@ -151,6 +152,8 @@ pub(super) struct Storage {
     id: String,
     /// Of an erasure that is not over.
     note: Noted,
+    /// Whether nobody but this device's clients can have written to the image since the dead one's last write.
+    seamless: bool,
     time_outs: TimeOuts,
 }
 
@@ -175,6 +178,7 @@ impl Storage {
                     record: None,
                     id: String::new(),
                     note: Noted::default(),
+                    seamless: true,
                     time_outs: TimeOuts::default(),
                 })
             }
@@ -208,12 +212,15 @@ impl Storage {
             let fence = |source| SetupError::Fence { addresses: addresses.clone(), source };
             cluster.blocklist(addresses).map_err(fence)?;
         }
+        uio_ring::crash_point!("adopt-fenced");
         let image = Image::open(cluster.clone(), &config.pool, &config.image)?;
-        for addresses in &predecessors {
-            image.break_lock_of(addresses).map_err(|error| ask("break the lock of a dead client", &error))?;
-        }
+        // Before the lock is taken: should we die with it, the next one must know us.
         let addresses = cluster.addresses().map_err(|error| ask("learn this client's addresses", &error))?;
         let record = records.begin(&device, &addresses).map_err(SetupError::Record)?;
+        let seamless = match image.lock() {
+            Some(lock) if !predecessors.is_empty() => succeed(&lock, records, &device, &predecessors)?,
+            _ => false,
+        };
         // Only now: until a predecessor is fenced it may still store one.
         let (owner, text) = image.note_and_owner().map_err(SetupError::Note)?;
         let note = Noted { ours: predecessors.contains(&owner), text };
@@ -223,7 +230,12 @@ impl Storage {
         cluster.service_status(&ServiceStatus::default());
         let id = image.id().to_owned();
         let time_outs = cluster.time_outs();
-        Ok(Self { backend: Arc::new(image), record: Some(record), id, note, time_outs })
+        Ok(Self { backend: Arc::new(image), record: Some(record), id, note, seamless, time_outs })
+    }
+
+    /// Whether what a dead client had accepted may still be carried out, writes too.
+    pub(super) fn is_seamless(&self) -> bool {
+        self.seamless
     }
 
     pub(super) fn note(&self) -> Noted {
@@ -259,6 +271,35 @@ impl Storage {
         let image = name.config.split_once('/').map_or("", |(_, image)| image).to_owned();
         Err(SetupError::Size { image, device, actual })
     }
+}
+
+/// Takes over the lock from fenced predecessors, if one of them has it. Whether it has passed from the one to the other
+/// without a gap in which somebody else can have had it.
+fn succeed(
+    lock: &Lock<'_>,
+    records: &Records,
+    device: &DeviceKey,
+    predecessors: &[String],
+) -> Result<bool, SetupError> {
+    let failed = |error: BackendError| SetupError::Ask {
+        action: "take over the lock of a dead client",
+        error: error.to_string(),
+    };
+    let held = match lock.owner(predecessors).map_err(failed)? {
+        Owner::Predecessor(owner) => {
+            // Should we die in between, the next one finds no owner, and must know why.
+            records.begin_breaking(device).map_err(SetupError::Record)?;
+            lock.break_of(&owner).map_err(failed)?;
+            uio_ring::crash_point!("adopt-broken");
+            true
+        }
+        Owner::Nobody => records.was_breaking(device),
+        Owner::Other => false,
+    };
+    let seamless = held && lock.take_over(predecessors).map_err(failed)?;
+    uio_ring::crash_point!("adopt-locked");
+    records.end_breaking(device);
+    Ok(seamless)
 }
 
 impl Drop for Storage {
@@ -316,20 +357,32 @@ impl Shape {
     }
 }
 
-/// Maps the ring and starts the device's thread, on which `news` is told what becomes of storage, and `ended` is called
-/// after ring and image are closed.
+/// Opens and maps a device's ring.
+pub(super) fn map(uio: &UioDevice) -> Result<(Doorbell, Mapping), SetupError> {
+    let file = uio.open(UIO_PATIENCE)?;
+    let mapping = Mapping::new(&file, uio.map_size);
+    let mapping = mapping.map_err(|source| SetupError::Map { minor: uio.minor, source })?;
+    Ok((Doorbell::new(file), mapping))
+}
+
+/// A ring, and what its predecessor had consumed.
+pub(super) struct Attached {
+    pub(super) ring: Ring,
+    pub(super) recovered: Vec<Recovered>,
+}
+
+/// Starts the thread of a device whose ring is attached; on it `news` is told what becomes of storage, and `ended` is
+/// called after ring and image are closed.
 pub(super) fn serve(
     settings: &Settings,
     uio: &UioDevice,
     shape: Shape,
+    Attached { ring, recovered }: Attached,
     storage: Storage,
     news: impl Fn(&Arc<Slot>, News) + Send + 'static,
     ended: impl FnOnce(&Exit) + Send + 'static,
 ) -> Result<Handle, SetupError> {
     let minor = uio.minor;
-    let file = uio.open(UIO_PATIENCE)?;
-    let mapping = Mapping::new(&file, uio.map_size).map_err(|source| SetupError::Map { minor, source })?;
-    let ring = Ring::attach(Doorbell::new(file), mapping)?;
     let limits = storage.backend.limits();
     let geometry =
         Geometry { block_size: shape.block_size, size: shape.size, max_sectors: shape.max_sectors, limits };
@@ -347,7 +400,7 @@ pub(super) fn serve(
         .map_err(|errno| SetupError::Thread(errno.into()))?;
     let slot = Arc::new(Slot(Mutex::new(Some(storage))));
     let of_news = slot.clone();
-    let served = served.on_news(move |what| news(&of_news, what));
+    let served = served.with_recovered(recovered).on_news(move |what| news(&of_news, what));
     let ended = move |exit: &Exit| {
         let storage = slot.lock().take();
         if let Some(mut storage) = storage

@@ -96,6 +96,31 @@ const _: () = {
 pub const RBD_LOCK_MODE_EXCLUSIVE: rbd_lock_mode_t = 0;
 pub const RBD_LOCK_MODE_SHARED: rbd_lock_mode_t = 1;
 pub type rbd_lock_mode_t = ::core::ffi::c_uint;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct rbd_image_watcher_t {
+    pub addr: *mut ::core::ffi::c_char,
+    pub id: i64,
+    pub cookie: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of rbd_image_watcher_t",
+    ][::core::mem::size_of::<rbd_image_watcher_t>() - 24usize];
+    [
+        "Alignment of rbd_image_watcher_t",
+    ][::core::mem::align_of::<rbd_image_watcher_t>() - 8usize];
+    [
+        "Offset of field: rbd_image_watcher_t::addr",
+    ][::core::mem::offset_of!(rbd_image_watcher_t, addr) - 0usize];
+    [
+        "Offset of field: rbd_image_watcher_t::id",
+    ][::core::mem::offset_of!(rbd_image_watcher_t, id) - 8usize];
+    [
+        "Offset of field: rbd_image_watcher_t::cookie",
+    ][::core::mem::offset_of!(rbd_image_watcher_t, cookie) - 16usize];
+};
 pub const RBD_CONFIG_SOURCE_CONFIG: rbd_config_source_t = 0;
 pub const RBD_CONFIG_SOURCE_POOL: rbd_config_source_t = 1;
 pub const RBD_CONFIG_SOURCE_IMAGE: rbd_config_source_t = 2;
@@ -323,6 +348,9 @@ unsafe extern "C" {
     pub fn rbd_aio_release(c: rbd_completion_t);
 }
 unsafe extern "C" {
+    pub fn rbd_flush(image: rbd_image_t) -> ::core::ffi::c_int;
+}
+unsafe extern "C" {
     pub fn rbd_aio_flush(image: rbd_image_t, c: rbd_completion_t) -> ::core::ffi::c_int;
 }
 unsafe extern "C" {
@@ -356,6 +384,19 @@ unsafe extern "C" {
 }
 unsafe extern "C" {
     pub fn rbd_update_unwatch(image: rbd_image_t, handle: u64) -> ::core::ffi::c_int;
+}
+unsafe extern "C" {
+    pub fn rbd_watchers_list(
+        image: rbd_image_t,
+        watchers: *mut rbd_image_watcher_t,
+        max_watchers: *mut usize,
+    ) -> ::core::ffi::c_int;
+}
+unsafe extern "C" {
+    pub fn rbd_watchers_list_cleanup(
+        watchers: *mut rbd_image_watcher_t,
+        num_watchers: usize,
+    );
 }
 unsafe extern "C" {
     pub fn rbd_config_image_list(

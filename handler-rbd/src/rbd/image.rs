@@ -1,10 +1,11 @@
 //! An open image: opened, verified, and closed when nothing is out.
 
 use super::aio::Flights;
-use super::cluster::{Cluster, endpoints};
+use super::cluster::Cluster;
 use super::errands::Errands;
 use super::error::{OpenError, backend_error};
 use super::ffi::{Errno, ImageOption, IoCtx, OptionSource, RawImage, Watch, c_string};
+use super::lock::Lock;
 use super::media;
 use crate::block::{Backend, BackendError, ErrorKind, Limits, Op, Request};
 use std::fmt;
@@ -106,24 +107,9 @@ impl Image {
         &self.cluster
     }
 
-    /// Breaks the exclusive lock if a client of these addresses ([`Cluster::addresses`]) holds it, and says
-    /// whether it did. For a predecessor that was blocklisted: nobody waits for its watch to time out then.
-    pub fn break_lock_of(&self, addresses: &str) -> Result<bool, BackendError> {
-        if !self.has_lock {
-            return Ok(false); // librbd answers questions about a lock that cannot be with EINVAL
-        }
-        let predecessor = endpoints(addresses);
-        for owner in self.raw.lock_owners().map_err(backend_error)? {
-            if endpoints(&owner).iter().any(|endpoint| predecessor.contains(endpoint)) {
-                let owner = c_string(&owner).map_err(backend_error)?;
-                return match self.raw.break_lock(&owner) {
-                    Ok(()) => Ok(true),
-                    Err(Errno(libc::ENOENT)) => Ok(false),
-                    Err(errno) => Err(backend_error(errno)),
-                };
-            }
-        }
-        Ok(false)
+    /// What is needed to take over the exclusive lock; `None` for an image that has none.
+    pub fn lock(&self) -> Option<Lock<'_>> {
+        self.has_lock.then_some(Lock { image: &self.raw, owner: self.errands.owner() })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Operations that time out on the client's side while an OSD stands still: docs/recovery.md, "Time-outs".
 
-use crate::setup::{Device, TestImage, conf, config, connect, eventually, pattern, range};
+use crate::setup::{Device, TestImage, conf, config, connect, eventually, pattern, range, take_over};
 use handler_rbd::block::{Backend, Buffer, ErrorKind, Op};
 use handler_rbd::rbd::{Cluster, ClusterConfig, Image};
 use nix::sys::signal::{Signal, kill};
@@ -105,7 +105,7 @@ fn a_late_write_of_a_fenced_client_does_not_overtake_its_successor() {
         successor.blocklist(&addresses).unwrap();
         drop(stopped);
         let new = Image::open(successor, "rbd", &test.0).unwrap();
-        new.break_lock_of(&addresses).unwrap();
+        assert_eq!(take_over(&new, &addresses), Ok(true));
         submit(&device, &new, 0, 3);
         assert_eq!(result(&device), Ok(()));
         let all = || device.read(&new, 0, 64 * BLOCK as u64);
@@ -138,7 +138,7 @@ fn who_holds_on_to_the_image_must_be_fenced_for_it() {
     submit(&device, &owner, 0, 5);
     assert_eq!(result(&device), Ok(()));
     let new = test.fence(&owner);
-    new.break_lock_of(&owner.cluster().addresses().unwrap()).unwrap();
+    take_over(&new, &owner.cluster().addresses().unwrap()).unwrap();
     submit(&device, &new, 0, 6);
     assert_eq!(result(&device), Ok(()));
     assert!(holds(&device, &new, 0, 6));

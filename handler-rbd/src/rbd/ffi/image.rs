@@ -233,6 +233,35 @@ impl RawImage {
         Ok(names)
     }
 
+    /// Addresses of the clients that have the image open for writing, this one among them. Who holds the lock does.
+    pub(in crate::rbd) fn watchers(&self) -> Result<Vec<String>, Errno> {
+        let empty = b::rbd_image_watcher_t { addr: ptr::null_mut(), id: 0, cookie: 0 };
+        let mut room = 16;
+        loop {
+            let mut list = vec![empty; room];
+            let mut count = list.len();
+            // SAFETY: `list` has `count` elements; the function fills at most that many with strings that it allocates
+            // and stores how many, or ERANGE and how many it needs.
+            match check(unsafe { b::rbd_watchers_list(self.handle, list.as_mut_ptr(), &raw mut count) }) {
+                Err(Errno(libc::ERANGE)) if count > room => room = count,
+                Err(errno) => return Err(errno),
+                Ok(_) => {
+                    let count = count.min(list.len());
+                    let found = list[..count].iter().filter_map(|watcher| text(watcher.addr)).collect();
+                    // SAFETY: frees the strings of the `count` elements it filled; `found` has copies.
+                    unsafe { b::rbd_watchers_list_cleanup(list.as_mut_ptr(), count) };
+                    return Ok(found);
+                }
+            }
+        }
+    }
+
+    /// Flushes, for which librbd takes the exclusive lock. Blocks.
+    pub(in crate::rbd) fn flush(&self) -> Result<(), Errno> {
+        // SAFETY: the image is open until drop.
+        check(unsafe { b::rbd_flush(self.handle) }).map(drop)
+    }
+
     /// Breaks the exclusive lock if `owner` holds it.
     pub(in crate::rbd) fn break_lock(&self, owner: &CStr) -> Result<(), Errno> {
         // SAFETY: the image is open until drop; the string is NUL-terminated and only read.
