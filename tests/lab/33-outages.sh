@@ -13,7 +13,7 @@ long=75
 undo() {
   "$LAB" ceph-resume mon
   "$LAB" ceph-resume osd
-  "$LAB" ns ip link set tap-gateway up
+  "$LAB" ns ip link set tap-gateway master br0
   second_osd_down well
 } >/dev/null 2>&1
 trap undo EXIT
@@ -107,9 +107,9 @@ is "the log tells of the one, once" 1 "$(gw <<<"grep -c 'but writes of this clie
 
 check 50
 sleep 2
-ok "the gateway's network is cut for 45 s" "$LAB" ns ip link set tap-gateway down
+ok "the gateway's network is cut for 45 s" "$LAB" ns ip link set tap-gateway nomaster
 sleep 45
-"$LAB" ns ip link set tap-gateway up
+"$LAB" ns ip link set tap-gateway master br0
 checked "network" 160 25000
 ok "both LUNs are ready" gw 90 <<'END'
 ready() { [[ $("$DAEMON" status --json | jq -r '[.luns[].state] | unique | join(" ")') == ready ]]; }
