@@ -48,7 +48,8 @@ for lun in ill well; do
 done
 END
 }
-# checked WHAT MOST SLOWEST_OF_ILL_AT_LEAST: its end, and what it found
+# checked WHAT SECONDS LEAST [MOST]: it ends within SECONDS, without an error; the slowest command of ill took at least LEAST
+# ms, that of well at most MOST
 checked() {
   local lun result most=$2
   result=$(gw $((most + 60)) MOST="$most" <<<'over() { [[ -e /tmp/ill.txt && -e /tmp/well.txt ]]; }; wait_for "$MOST" over; for lun in ill well; do echo "$lun: $(tr "\n" " " </tmp/$lun.txt)"; done')
@@ -57,7 +58,7 @@ checked() {
     ok "$1: $lun: every acknowledged write is there" gw LUN=$lun DISK="$(disk $lun)" <<<'"$SGTEST" verify "$DISK" --state "/tmp/$LUN"'
   done
   slowest() { grep "^$1" <<<"$result" | sed -n 's/.*slowest \([0-9]*\) ms.*/\1/p'; }
-  between "$1: ill: a command waited" "$3" $((most * 1000)) "$(slowest ill)"
+  between "$1: ill: a command waited" "$3" $(((most + long) * 1000)) "$(slowest ill)"
   [[ -z ${4:-} ]] || at_most "$1: well: none did" "$4" "$(slowest well)"
 }
 state() { gw LUN="$1" <<<'"$DAEMON" status --json | jq -r ".luns[] | select(.config | endswith(\"/$LUN\")) | \"\(.state) \(.epoch)\""'; }
@@ -103,7 +104,7 @@ while ((SECONDS < start + long)); do sleep 1; done
 ok "its client, with a write that timed out, is replaced" reaches ill "ready 2" 60
 checked "OSD, long" 120 $((long < 100 ? 31000 : long * 1000)) 5000
 is "the other has kept its client" "ready 1" "$(state well)"
-is "the log tells of the one, once" 1 "$(gw <<<"grep -c 'but writes of this client timed out' /var/log/tcmu-runner.log")"
+is "the log tells of the one, once" 1 "$(gw PID="$pid" <<<'grep -c " $PID:.*ill: .*but writes of this client timed out" /var/log/tcmu-runner.log')"
 
 check 50
 sleep 2
