@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# limit: 420
 # The cluster goes away under verified I/O: the monitor and an OSD for 10 s, an OSD for longer than an operation may take, the
 # network. No error, no acknowledged write lost or reverted, everything back by itself, told by `tcmu-rbd status`; a LUN whose
 # OSD is well notices nothing. LONG=1: ten minutes instead of 75 s (CASE_LIMIT=1500).
+# limit: 420
 # shellcheck disable=SC1091,SC2016
 . "$(dirname "$0")/lib.sh"
 # shellcheck source=tests/lab/second-osd.sh

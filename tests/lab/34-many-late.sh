@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# limit: 300
 # 32 LUNs, and no Ceph when the daemon starts: bus, kernel events and status are answered within a second all the same, and
 # all come up by themselves when Ceph does.
+# limit: 300
 # shellcheck disable=SC1091
 . "$(dirname "$0")/lib.sh"
 

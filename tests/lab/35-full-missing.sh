@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# limit: 240
 # A pool that is full: what needs space fails at once and precisely, all else works, and it is over when there is space. A pool
 # and an image that are missing at a restart: told, and taken on when they are there. The LUN beside them notices nothing.
+# limit: 240
 # shellcheck disable=SC1091,SC2016
 . "$(dirname "$0")/lib.sh"
 
