@@ -4,7 +4,7 @@
 //! ever mapped (an error answer to a mapped device is a kernel oops waiting to happen), and a predecessor's
 //! client is fenced before the first command is read.
 
-use super::timeouts::{self, Chain as TimeOutChain};
+use super::timeouts;
 use super::{Settings, StorageKind, identity};
 use crate::block::{Backend, BackendError, memory};
 use crate::cfgstring::{self, CfgError, CfgString};
@@ -22,7 +22,7 @@ use crate::rbd::{
 use crate::records::{DeviceKey, Record, RecordError, Records};
 use nix::errno::Errno;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use uio_ring::{AttachError, Doorbell, Mapping, Recovered, Ring};
 
@@ -168,6 +168,8 @@ pub(super) struct Storage {
     /// Whether nobody but this device's clients can have written to the image since the dead one's last write.
     seamless: bool,
     time_outs: TimeOuts,
+    /// Writes of this client timed out and may still happen.
+    in_doubt: bool,
 }
 
 impl Storage {
@@ -193,6 +195,7 @@ impl Storage {
                     note: Noted::default(),
                     seamless: true,
                     time_outs: TimeOuts::default(),
+                    in_doubt: false,
                 })
             }
         }
@@ -244,7 +247,15 @@ impl Storage {
         cluster.service_status(&ServiceStatus::default());
         let id = image.id().to_owned();
         let time_outs = cluster.time_outs();
-        Ok(Self { backend: Arc::new(image), record: Some(record), id, note, seamless, time_outs })
+        Ok(Self {
+            backend: Arc::new(image),
+            record: Some(record),
+            id,
+            note,
+            seamless,
+            time_outs,
+            in_doubt: false,
+        })
     }
 
     /// Whether what a dead client had accepted may still be carried out, writes too.
@@ -318,8 +329,9 @@ fn succeed(
 
 impl Drop for Storage {
     /// An erasure that is not over is gone on with by whoever fences this client first: then nobody else can be at it.
+    /// Invariant "no late write": closing an image does not end a write that timed out.
     fn drop(&mut self) {
-        if self.backend.has_note() {
+        if self.backend.has_note() || self.in_doubt {
             self.abandon();
         }
     }
@@ -336,6 +348,13 @@ impl Slot {
     /// The image's id.
     pub(super) fn image_id(&self) -> Option<String> {
         self.lock().as_ref().map(|storage| storage.id.clone())
+    }
+
+    /// A write of the client timed out: whoever serves the device next must fence it.
+    pub(super) fn doubt(&self) {
+        if let Some(storage) = &mut *self.lock() {
+            storage.in_doubt = true;
+        }
     }
 
     /// What carries out the device's operations.
@@ -405,7 +424,7 @@ pub(super) fn serve(
     tell_of_note(&uio.name, &storage.note, lun.needs_intervention());
     let backstore = Backstore::new(&settings.sys, &uio.name);
     let config = uio.name.config.clone();
-    let check = check_time_outs(settings, uio, &storage);
+    let check = timeouts::check(settings, uio, storage.time_outs);
     let identity = move || {
         check();
         identity::read(&backstore, &config).map_err(|error| Chain(&error).to_string())
@@ -425,39 +444,6 @@ pub(super) fn serve(
         ended(exit);
     };
     Handle::spawn(&format!("uio{minor}"), served, ended).map_err(SetupError::Thread)
-}
-
-/// Tells the time-outs in one line, and what is wrong with them: at once if the LUN is exported, else when the first
-/// initiator asks who the disk is. Tools set the attributes after they have made a device and before they export it.
-fn check_time_outs(
-    settings: &Settings,
-    uio: &UioDevice,
-    storage: &Storage,
-) -> impl Fn() + Send + Sync + use<> {
-    let (name, backstore) = (uio.name.clone(), Backstore::new(&settings.sys, &uio.name));
-    let (of_storage, open, drain) = (storage.time_outs, settings.open_timeout, settings.drain_timeout);
-    let read = {
-        let (name, backstore) = (name.clone(), backstore.clone());
-        move || {
-            TimeOutChain::read(of_storage, open, drain, &backstore).unwrap_or_else(|error| {
-                tracing::warn!(device = %name, "cannot read the time-outs: {}", Chain(&error));
-                TimeOutChain::unknown(of_storage, open, drain)
-            })
-        }
-    };
-    tracing::info!(device = %name, "time-outs: {}", read());
-    let told = Once::new();
-    let tell = move || {
-        told.call_once(|| {
-            if let Some(advice) = read().advice() {
-                tracing::warn!(device = %name, "{advice}");
-            }
-        });
-    };
-    if backstore.is_exported().unwrap_or(false) {
-        tell();
-    }
-    tell
 }
 
 /// Says why a disk is not ready.
@@ -484,5 +470,36 @@ fn tell_of_note(device: &DeviceName, Noted { text, ours }: &Noted, unclear: bool
         );
     } else if !note.is_empty() {
         tracing::warn!(%device, note = &*note, "going on with an erasure that was interrupted");
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// Closing an image does not end a write that timed out: only the fence does.
+    #[test]
+    fn a_client_that_is_closed_in_doubt_leaves_its_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::load(dir.path()).unwrap();
+        let device = DeviceKey::new(0, "a");
+        for (in_doubt, left) in [(false, 0), (true, 1)] {
+            let storage = Storage {
+                backend: Arc::new(memory::Memory::new(512)),
+                record: Some(records.begin(&device, "10.0.0.1:0/1").unwrap()),
+                id: String::new(),
+                note: Noted::default(),
+                seamless: false,
+                time_outs: TimeOuts::default(),
+                in_doubt: false,
+            };
+            let slot = Slot(Mutex::new(Some(storage)));
+            if in_doubt {
+                slot.doubt();
+            }
+            drop(slot);
+            assert_eq!(records.predecessors(&device).len(), left, "in doubt: {in_doubt}");
+        }
     }
 }

@@ -67,6 +67,7 @@ impl Daemon {
                 tracing::warn!(%device, "{what}; see 'ceph health detail'");
                 board.tell(uio.instance, Event::TimedOut, what);
                 if news == News::InDoubt {
+                    slot.doubt();
                     hold_on(device, slot);
                 }
             }

@@ -115,6 +115,7 @@ impl Registry {
         let opening = matches!(devices.by_instance.get(&instance), Some((_, State::Opening)));
         if opening {
             devices.by_instance.remove(&instance);
+            self.board.leave(instance);
         }
         opening
     }
@@ -139,6 +140,7 @@ impl Registry {
             }
             Some((_, State::Opening)) => {
                 devices.by_instance.remove(&instance);
+                self.board.leave(instance);
                 Departure::GivenUp
             }
         }

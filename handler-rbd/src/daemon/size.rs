@@ -132,18 +132,19 @@ impl Daemon {
             self.sizes.is_smaller(instance, false);
             return Look::Over;
         };
+        let board = self.registry.board();
+        let device = board.device(instance);
         let image = match handle.image_size() {
             Ok(size) => size,
             // It ended, or there will be another client, and another look.
             Err(error) if matches!(error.kind, ErrorKind::Gone | ErrorKind::Fenced) => return Look::Over,
             Err(error) => {
-                tracing::warn!(minor = instance.minor, "cannot look at an image's size: {error}");
+                tracing::warn!(%device, "cannot look at an image's size: {error}");
                 return Look::Again;
             }
         };
         let (disk, block) = (handle.size(), u64::from(handle.block_size()));
         let image = image - image % block;
-        let board = self.registry.board();
         let was_smaller = self.sizes.is_smaller(instance, image < disk);
         if image < disk {
             let what = format!(
@@ -151,12 +152,12 @@ impl Daemon {
                  is lost, and reading or writing there fails; run 'rbd resize' to make it {disk} again, or delete the \
                  LUN and create it anew"
             );
-            tracing::error!(minor = instance.minor, "{what}");
+            tracing::error!(%device, "{what}");
             board.remark(instance, what);
             return Look::Over;
         }
         if was_smaller {
-            tracing::info!(minor = instance.minor, "the image is as large as the LUN again");
+            tracing::info!(%device, "the image is as large as the LUN again");
             board.remark(instance, "the image is as large as the LUN again");
         }
         if image == disk {
@@ -165,7 +166,7 @@ impl Daemon {
         match self.grow(instance, &handle, image) {
             Ok(true) => {
                 tracing::info!(
-                    minor = instance.minor,
+                    %device,
                     from = disk,
                     to = image,
                     "the image has grown and the LUN with it; 'targetcli saveconfig' keeps that for the next boot"
@@ -177,7 +178,7 @@ impl Daemon {
             Ok(false) => Look::Over,
             Err(error) => {
                 tracing::warn!(
-                    minor = instance.minor,
+                    %device,
                     "the image has grown to {image} bytes, but the LUN cannot: {}",
                     Chain(&error)
                 );

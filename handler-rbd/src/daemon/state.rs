@@ -190,6 +190,11 @@ impl Board {
         }
     }
 
+    /// The device's name; empty if it is not known.
+    pub(super) fn device(&self, instance: Instance) -> String {
+        self.lock().get(&instance).map(|lun| lun.device.clone()).unwrap_or_default()
+    }
+
     /// A copy of all that is to be seen, in the order of names.
     pub(super) fn luns(&self) -> Vec<Lun> {
         let mut luns: Vec<_> = self.lock().values().filter(|lun| lun.is_shown()).cloned().collect();

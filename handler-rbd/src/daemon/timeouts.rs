@@ -11,11 +11,15 @@
 //!   --drain-timeout            longer than an operation takes, or a stop does not wait for it  45 s
 //! ```
 
+use super::Settings;
 use crate::kernel::configfs::Backstore;
 use crate::kernel::file::FileError;
+use crate::kernel::uio::UioDevice;
+use crate::log;
 use crate::rbd::TimeOuts;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Once;
 use std::time::Duration;
 
 /// How long to wait for monitors, if an image must be open after `open`.
@@ -48,12 +52,6 @@ impl Chain {
         let (full_ring, attribute) =
             (backstore.qfull_time_out()?, backstore.dir().join("attrib/cmd_time_out"));
         Ok(Self { storage, open, drain, command, full_ring, attribute })
-    }
-
-    /// The same, if the kernel's are not to be had.
-    pub(super) fn unknown(storage: TimeOuts, open: Duration, drain: Duration) -> Self {
-        let (command, full_ring, attribute) = (Duration::ZERO, -1, PathBuf::new());
-        Self { storage, open, drain, command, full_ring, attribute }
     }
 
     /// How long a command may take before it is answered.
@@ -104,6 +102,36 @@ impl fmt::Display for Chain {
             seconds(self.drain),
         )
     }
+}
+
+/// Tells a LUN's time-outs in one line. What comes back tells once what is wrong with them, if anything: called when the
+/// first initiator asks who the disk is, since tools set the attributes after they have made a device and before they
+/// export it. For one that is exported already it is told here.
+pub(super) fn check(
+    settings: &Settings,
+    uio: &UioDevice,
+    storage: TimeOuts,
+) -> impl Fn() + Send + Sync + use<> {
+    let (name, backstore) = (uio.name.clone(), Backstore::new(&settings.sys, &uio.name));
+    let (open, drain) = (settings.open_timeout, settings.drain_timeout);
+    let is_exported = backstore.is_exported().unwrap_or(false);
+    let read = move || Chain::read(storage, open, drain, &backstore);
+    match read() {
+        Ok(chain) => tracing::info!(device = %name, "time-outs: {chain}"),
+        Err(error) => tracing::warn!(device = %name, "cannot read the time-outs: {}", log::Chain(&error)),
+    }
+    let told = Once::new();
+    let tell = move || {
+        told.call_once(|| {
+            if let Some(advice) = read().ok().and_then(|chain| chain.advice()) {
+                tracing::warn!(device = %name, "{advice}");
+            }
+        });
+    };
+    if is_exported {
+        tell();
+    }
+    tell
 }
 
 fn seconds(time: Duration) -> String {

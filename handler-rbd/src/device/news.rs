@@ -23,6 +23,9 @@ pub enum News {
     Settled,
 }
 
+/// Storage answers again when for so long nothing has timed out: time-outs come in crowds, among answers.
+const CALM: Duration = Duration::from_secs(1);
+
 /// A doubt that nobody clears up ends after so long without another one.
 const LONGEST_DOUBT: Duration = Duration::from_secs(60);
 
@@ -31,7 +34,9 @@ const LONGEST_DOUBT: Duration = Duration::from_secs(60);
 pub(super) enum Silence {
     #[default]
     None,
-    Reads,
+    /// Operations that only read were not answered in time, the last one at this time.
+    Reads { at: Instant },
+    /// And others, too.
     Writes {
         /// Of the last one.
         range: ByteRange,
@@ -40,35 +45,42 @@ pub(super) enum Silence {
 }
 
 impl Silence {
-    /// An operation came back; what there is to tell.
-    pub(super) fn heard(&mut self, op: &Op, result: Result<(), BackendError>) -> Option<News> {
+    /// An operation came back; what there is to tell. Asks for the time only if something has timed out.
+    pub(super) fn heard(
+        &mut self,
+        op: &Op,
+        result: Result<(), BackendError>,
+        now: impl FnOnce() -> Instant,
+    ) -> Option<News> {
         match (*self, result) {
             (Self::None, Ok(())) => None, // nearly always
-            (Self::Reads, Ok(())) => {
-                *self = Self::None;
-                Some(News::Answered)
+            (Self::Reads { at }, Ok(())) => {
+                let over = now().saturating_duration_since(at) >= CALM;
+                self.end_if(over, News::Answered)
             }
             (Self::Writes { range, at }, Ok(())) => {
-                let over = meets(range, op.range()) || at.elapsed() >= LONGEST_DOUBT;
-                over.then(|| {
-                    *self = Self::None;
-                    News::Settled
-                })
+                let over = meets(range, op.range()) || now().saturating_duration_since(at) >= LONGEST_DOUBT;
+                self.end_if(over, News::Settled)
             }
+            (before, Err(error)) if error.kind == ErrorKind::TimedOut && op.changes() => {
+                let range = op.range().unwrap_or(ByteRange { offset: 0, len: u64::MAX });
+                *self = Self::Writes { range, at: now() };
+                (!matches!(before, Self::Writes { .. })).then_some(News::InDoubt)
+            }
+            (Self::Writes { .. }, Err(_)) => None,
             (before, Err(error)) if error.kind == ErrorKind::TimedOut => {
-                if op.changes() {
-                    let everything = ByteRange { offset: 0, len: u64::MAX };
-                    *self = Self::Writes { range: op.range().unwrap_or(everything), at: Instant::now() };
-                    return (!matches!(before, Self::Writes { .. })).then_some(News::InDoubt);
-                }
-                if matches!(before, Self::None) {
-                    *self = Self::Reads;
-                    return Some(News::TimedOut);
-                }
-                None
+                *self = Self::Reads { at: now() };
+                matches!(before, Self::None).then_some(News::TimedOut)
             }
-            _ => None,
+            (_, Err(_)) => None,
         }
+    }
+
+    fn end_if(&mut self, over: bool, news: News) -> Option<News> {
+        over.then(|| {
+            *self = Self::None;
+            news
+        })
     }
 }
 
@@ -87,40 +99,82 @@ mod tests {
         ByteRange { offset, len: 512 }
     }
 
+    /// A clock that is set, and what is heard by it.
+    struct Ear {
+        silence: Silence,
+        now: Instant,
+    }
+
+    impl Ear {
+        fn new() -> Self {
+            Self { silence: Silence::default(), now: Instant::now() }
+        }
+
+        fn heard(&mut self, op: Op, result: Result<(), BackendError>) -> Option<News> {
+            self.silence.heard(&op, result, || self.now)
+        }
+    }
+
     #[test]
     fn a_read_that_timed_out_leaves_no_doubt() {
-        let mut silence = Silence::default();
-        assert_eq!(silence.heard(&Op::Read(at(0)), Ok(())), None);
-        assert_eq!(silence.heard(&Op::Read(at(0)), LATE), Some(News::TimedOut));
-        assert_eq!(silence.heard(&Op::Read(at(0)), LATE), None, "told once");
-        assert_eq!(silence.heard(&Op::Read(at(4096)), Ok(())), Some(News::Answered));
-        assert_eq!(silence.heard(&Op::Read(at(0)), LATE), Some(News::TimedOut));
+        let mut ear = Ear::new();
+        assert_eq!(ear.heard(Op::Read(at(0)), Ok(())), None);
+        assert_eq!(ear.heard(Op::Read(at(0)), LATE), Some(News::TimedOut));
+        assert_eq!(ear.heard(Op::Read(at(0)), LATE), None, "told once");
+        ear.now += CALM;
+        assert_eq!(ear.heard(Op::Read(at(4096)), Ok(())), Some(News::Answered));
+        assert_eq!(ear.heard(Op::Read(at(0)), LATE), Some(News::TimedOut));
+    }
+
+    /// One OSD of many is slow: else every command would be news.
+    #[test]
+    fn answers_among_time_outs_are_no_news() {
+        let mut ear = Ear::new();
+        assert_eq!(ear.heard(Op::Read(at(0)), LATE), Some(News::TimedOut));
+        for _ in 0..10 {
+            ear.now += CALM - Duration::from_millis(1);
+            assert_eq!(ear.heard(Op::Read(at(4096)), Ok(())), None);
+            assert_eq!(ear.heard(Op::Read(at(0)), LATE), None);
+        }
+        ear.now += CALM;
+        assert_eq!(ear.heard(Op::Flush, Ok(())), Some(News::Answered));
     }
 
     #[test]
     fn a_write_is_in_doubt_until_its_range_is_answered() {
-        let mut silence = Silence::default();
-        assert_eq!(silence.heard(&Op::Write(at(512)), LATE), Some(News::InDoubt));
-        assert_eq!(silence.heard(&Op::Discard(at(4096)), LATE), None, "told once");
+        let mut ear = Ear::new();
+        assert_eq!(ear.heard(Op::Write(at(512)), LATE), Some(News::InDoubt));
+        assert_eq!(ear.heard(Op::Discard(at(4096)), LATE), None, "told once");
         for elsewhere in [Op::Write(at(512)), Op::Read(at(3584)), Op::Read(at(4608)), Op::Flush] {
-            assert_eq!(silence.heard(&elsewhere, Ok(())), None, "{elsewhere:?}");
+            assert_eq!(ear.heard(elsewhere, Ok(())), None, "{elsewhere:?}");
         }
         let fenced = Err(BackendError::new(ErrorKind::Fenced));
-        assert_eq!(silence.heard(&Op::Read(at(4096)), fenced), None);
+        assert_eq!(ear.heard(Op::Read(at(4096)), fenced), None);
         let over = Op::Read(ByteRange { offset: 4000, len: 97 });
-        assert_eq!(silence.heard(&over, Ok(())), Some(News::Settled));
-        assert_eq!(silence.heard(&over, Ok(())), None);
+        assert_eq!(ear.heard(over, Ok(())), Some(News::Settled));
+        assert_eq!(ear.heard(over, Ok(())), None);
+    }
+
+    #[test]
+    fn a_doubt_that_nobody_clears_up_ends_with_any_answer() {
+        let mut ear = Ear::new();
+        assert_eq!(ear.heard(Op::Write(at(0)), LATE), Some(News::InDoubt));
+        ear.now += LONGEST_DOUBT - Duration::from_secs(1);
+        assert_eq!(ear.heard(Op::Read(at(4096)), Ok(())), None);
+        assert_eq!(ear.heard(Op::Read(at(0)), LATE), None, "a read adds no doubt");
+        ear.now += Duration::from_secs(1);
+        assert_eq!(ear.heard(Op::Read(at(4096)), Ok(())), Some(News::Settled));
     }
 
     #[test]
     fn a_write_after_a_read_is_told_too() {
-        let mut silence = Silence::default();
-        assert_eq!(silence.heard(&Op::Read(at(0)), LATE), Some(News::TimedOut));
-        assert_eq!(silence.heard(&Op::Write(at(0)), LATE), Some(News::InDoubt));
-        assert_eq!(silence.heard(&Op::Read(at(0)), LATE), None);
-        assert_eq!(silence.heard(&Op::Write(at(0)), Ok(())), Some(News::Settled));
+        let mut ear = Ear::new();
+        assert_eq!(ear.heard(Op::Read(at(0)), LATE), Some(News::TimedOut));
+        assert_eq!(ear.heard(Op::Write(at(0)), LATE), Some(News::InDoubt));
+        assert_eq!(ear.heard(Op::Read(at(0)), LATE), None);
+        assert_eq!(ear.heard(Op::Write(at(0)), Ok(())), Some(News::Settled));
         // A note has no place: whatever is answered shows that storage answers.
-        assert_eq!(silence.heard(&Op::SetNote, LATE), Some(News::InDoubt));
-        assert_eq!(silence.heard(&Op::Read(at(1 << 40)), Ok(())), Some(News::Settled));
+        assert_eq!(ear.heard(Op::SetNote, LATE), Some(News::InDoubt));
+        assert_eq!(ear.heard(Op::Read(at(1 << 40)), Ok(())), Some(News::Settled));
     }
 }

@@ -9,6 +9,7 @@ use crate::scsi::Sense;
 use nix::sys::epoll::{EpollEvent, EpollTimeout};
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
+use std::time::Instant;
 use uio_ring::{CmdId, RingError, Stage, Tmr, Token};
 
 /// Most requests that one command has at storage at a time.
@@ -149,7 +150,7 @@ impl Served {
     /// Tells the owner what the result of an operation says of storage.
     fn tell_of(&mut self, op: &Op, result: Result<(), BackendError>) {
         let fenced = result.is_err_and(|error| error.kind == ErrorKind::Fenced);
-        let news = if fenced { Some(News::Fenced) } else { self.silence.heard(op, result) };
+        let news = if fenced { Some(News::Fenced) } else { self.silence.heard(op, result, Instant::now) };
         if let Some(news) = news.filter(|_| !self.asked) {
             self.asked = matches!(news, News::Fenced | News::Settled);
             (self.news)(news);
