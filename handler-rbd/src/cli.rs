@@ -18,11 +18,23 @@ pub struct Cli {
 pub enum Command {
     /// Serve the user:rbd devices of this host until SIGTERM.
     Serve(Serve),
+    /// Say what each LUN is doing. Ends with 3 if no daemon runs.
+    Status {
+        /// For programs.
+        #[arg(long)]
+        json: bool,
+        /// The run directory that the daemon was started with.
+        #[arg(long, value_name = "DIR", default_value = crate::records::DEFAULT_DIR)]
+        run_dir: PathBuf,
+    },
     /// Say whether a configuration string (as given to targetcli, POOL/IMAGE[;OPTION=VALUE]...) is valid.
     Check {
         /// The configuration string.
         cfgstring: String,
     },
+    /// Name the places where a test can have this program die (TCMU_RBD_CRASH_AT=POINT:COUNT).
+    #[cfg(feature = "crash-points")]
+    CrashPoints,
 }
 
 /// Options of `serve`.

@@ -24,3 +24,15 @@ pub mod records;
 pub mod scsi;
 pub mod serve;
 pub mod service;
+
+/// The crash points of this crate, beside those of `uio_ring`.
+#[cfg(feature = "crash-points")]
+pub const CRASH_POINTS: [&str; 7] = [
+    "adopt-fenced",  // a dead client is fenced, its lock not broken
+    "adopt-broken",  // its lock is broken, not taken
+    "adopt-locked",  // its lock is ours
+    "adopt-resumed", // the ring is gone on with, nothing done
+    "submit-none",   // storage is to be asked for something
+    "submit-done",   // it has been
+    "returned",      // it has answered
+];

@@ -2,15 +2,38 @@
 
 use clap::Parser;
 use handler_rbd::cli::{Cli, Command};
+use handler_rbd::service::status::{self, AskError, Format};
 use handler_rbd::service::supervisor;
+use std::io::Write;
 use std::process::ExitCode;
+
+/// What init scripts' `status` ends with if the program is not running.
+const NOT_RUNNING: u8 = 3;
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(options) => handler_rbd::serve::serve(&options).inspect_err(supervisor::failed),
+        Command::Status { json, run_dir } => {
+            match status::ask(&run_dir, if json { Format::Json } else { Format::Text }) {
+                Ok(answer) => std::io::stdout().write_all(answer.as_bytes()).map_err(Into::into),
+                Err(error @ AskError::NotRunning(_)) => {
+                    eprintln!("tcmu-rbd: {error}");
+                    return ExitCode::from(NOT_RUNNING);
+                }
+                Err(error) => Err(error.into()),
+            }
+        }
         Command::Check { cfgstring } => handler_rbd::cfgstring::check(&format!("rbd/{cfgstring}"))
             .map(|()| println!("valid"))
             .map_err(Into::into),
+        #[cfg(feature = "crash-points")]
+        Command::CrashPoints => {
+            handler_rbd::CRASH_POINTS
+                .iter()
+                .chain(&uio_ring::crash::POINTS)
+                .for_each(|point| println!("{point}"));
+            Ok(())
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

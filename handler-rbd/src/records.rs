@@ -1,21 +1,28 @@
-//! What survives this process so that its successor can fence it: the RADOS addresses of every client, a
-//! file each below the run directory.
+//! What survives this process for its successor, in files below the run directory: the RADOS addresses of every
+//! client, to be fenced; for each device the journal of its ring; and whether a dead client's lock is being broken.
 //!
 //! Invariant "no late write": a client that is not closed in order may have writes on their way to the OSDs.
 //! Whoever serves its device next has the cluster refuse it first. A record is written before the client
 //! reads its first command and erased after its image was closed; what is found at start is of the dead.
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Where the records are kept. On tmpfs: a host that rebooted has no clients left.
 pub const DEFAULT_DIR: &str = "/run/tcmu-rbd";
 
 /// Ends the name of a record: `user_HBA.NAME.PID-NUMBER.client`.
 const SUFFIX: &str = ".client";
+/// Ends the name of a journal: `user_HBA.NAME.journal`.
+const JOURNAL: &str = ".journal";
+/// Ends the name of the note that the lock of a device's dead client is being broken: `user_HBA.NAME.breaking`.
+const BREAKING: &str = ".breaking";
+/// So long such a note says something: whoever takes the lock in between has the image open for longer than this.
+const BREAKING_TAKES: Duration = Duration::from_secs(10);
 
 /// A backstore, `user_HBA/NAME`. Its clients follow each other; they are not served at the same time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -106,6 +113,52 @@ impl Records {
         });
     }
 
+    /// The file of a device's journal, made if need be.
+    pub fn journal(&self, device: &DeviceKey) -> io::Result<File> {
+        fs::create_dir_all(&self.dir)?;
+        File::options().read(true).write(true).create(true).truncate(false).open(self.path(device, JOURNAL))
+    }
+
+    /// The device is gone, and what was in progress with it.
+    pub fn forget_journal(&self, device: &DeviceKey) {
+        erase(&self.path(device, JOURNAL));
+    }
+
+    /// Erases the journals of all devices but these.
+    pub fn keep_journals(&self, devices: &[DeviceKey]) {
+        let Ok(entries) = fs::read_dir(&self.dir) else { return };
+        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+            let name =
+                path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(JOURNAL));
+            if name.is_some_and(|name| devices.iter().all(|device| device.0 != name)) {
+                erase(&path);
+            }
+        }
+    }
+
+    /// The lock of a device's dead client, which still holds it, is about to be broken and taken over.
+    pub fn begin_breaking(&self, device: &DeviceKey) -> io::Result<()> {
+        fs::write(self.path(device, BREAKING), since_boot().as_millis().to_string())
+    }
+
+    /// Whether a predecessor has done that a moment ago, and has not come to [`Records::end_breaking`].
+    pub fn was_breaking(&self, device: &DeviceKey) -> bool {
+        let noted = fs::read_to_string(self.path(device, BREAKING)).ok().and_then(|text| text.parse().ok());
+        noted.map(Duration::from_millis).is_some_and(|at| {
+            let now = since_boot();
+            at <= now && now - at < BREAKING_TAKES
+        })
+    }
+
+    /// The lock is ours, or somebody else's.
+    pub fn end_breaking(&self, device: &DeviceKey) {
+        erase(&self.path(device, BREAKING));
+    }
+
+    fn path(&self, device: &DeviceKey, suffix: &str) -> PathBuf {
+        self.dir.join(format!("{}{suffix}", device.0))
+    }
+
     /// The clients of a device have not ended in order, or not in time: whoever comes next fences them.
     pub fn abandon(&self, device: &DeviceKey) {
         for client in self.lock().by_number.values_mut().filter(|client| client.device == *device) {
@@ -123,9 +176,16 @@ impl Clients {
 }
 
 fn erase(path: &Path) {
-    if let Err(error) = fs::remove_file(path) {
-        tracing::warn!(%error, "cannot erase {}; a client that is gone will be fenced once more", path.display());
+    match fs::remove_file(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => tracing::warn!(%error, "cannot erase {}; a successor will heed it", path.display()),
     }
+}
+
+/// A clock that goes on whatever happens to the host's date.
+fn since_boot() -> Duration {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
 }
 
 /// The record of a client of ours. Dropped once the client's image is closed in order, it is erased; a client
@@ -191,6 +251,41 @@ mod tests {
         let mut found = Records::load(dir.path()).unwrap().predecessors(&device());
         found.sort();
         assert_eq!(found, ["10.0.0.1:0/1", "10.0.0.1:0/2"]);
+    }
+
+    #[test]
+    fn journals_of_devices_that_are_gone_are_erased() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::load(dir.path()).unwrap();
+        let other = DeviceKey::new(3, "disk");
+        for device in [&device(), &other] {
+            records.journal(device).unwrap().set_len(5).unwrap();
+        }
+        records.keep_journals(&[device()]);
+        let found = |device: &DeviceKey| dir.path().join(format!("{}.journal", device.0)).exists();
+        assert_eq!((found(&device()), found(&other)), (true, false));
+        assert_eq!(records.journal(&device()).unwrap().metadata().unwrap().len(), 5, "it is not made anew");
+        records.forget_journal(&device());
+        records.forget_journal(&device());
+        assert!(!found(&device()));
+    }
+
+    #[test]
+    fn breaking_a_lock_is_known_for_a_moment() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::load(dir.path()).unwrap();
+        assert!(!records.was_breaking(&device()));
+        records.begin_breaking(&device()).unwrap();
+        assert!(Records::load(dir.path()).unwrap().was_breaking(&device()), "a successor");
+        assert!(!records.was_breaking(&DeviceKey::new(3, "disk")));
+        let long_ago = since_boot().saturating_sub(Duration::from_secs(11)).as_millis().to_string();
+        for text in [long_ago.as_str(), "", "x", "99999999999999"] {
+            fs::write(dir.path().join("user_3.disk.a.breaking"), text).unwrap();
+            assert!(!records.was_breaking(&device()), "{text}");
+        }
+        records.begin_breaking(&device()).unwrap();
+        records.end_breaking(&device());
+        assert!(!records.was_breaking(&device()));
     }
 
     /// An opening that was given up ends after the same device is served anew.

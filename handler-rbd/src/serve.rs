@@ -1,7 +1,7 @@
 //! `tcmu-rbd serve`: start in the order the kernel and the tools rely on, run, end in order.
 
 use crate::cli::{Level, Serve, Storage};
-use crate::daemon::{Daemon, Settings, StorageKind};
+use crate::daemon::{Daemon, Settings, StorageKind, status};
 use crate::kernel::Sys;
 use crate::kernel::module::Module;
 use crate::kernel::netlink::TcmuNetlink;
@@ -11,6 +11,7 @@ use crate::log::{self, Chain, LogFile};
 use crate::records::Records;
 use crate::service::dbus::Bus;
 use crate::service::keeper::Keeper;
+use crate::service::status::{Format, StatusServer};
 use crate::service::supervisor::Supervisor;
 use anyhow::Context;
 use crossbeam_channel::RecvTimeoutError;
@@ -20,6 +21,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::convert::Infallible;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::level_filters::LevelFilter;
@@ -64,6 +66,7 @@ pub fn serve(options: &Serve) -> anyhow::Result<()> {
         },
     };
     let daemon = Daemon::new(settings, records);
+    let _status = start_status(&options.run_dir, &daemon);
     let netlink = start_netlink(&module, &daemon)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "serving user:rbd");
 
@@ -92,6 +95,20 @@ fn release_waiters(module: &Module) -> anyhow::Result<()> {
     module.block_netlink(false)?;
     reset?;
     Ok(features?)
+}
+
+/// Answers `tcmu-rbd status`. Nothing depends on it, so a failure is only logged.
+fn start_status(dir: &Path, daemon: &Arc<Daemon>) -> Option<StatusServer> {
+    let daemon = daemon.clone();
+    let answer = move |format| match format {
+        Format::Text => status::table(&daemon.luns()),
+        Format::Json => status::json(&daemon.luns()),
+    };
+    StatusServer::start(dir, answer)
+        .inspect_err(|error| {
+            tracing::warn!("'tcmu-rbd status' gets no answer: no socket in {}: {error}", dir.display());
+        })
+        .ok()
 }
 
 fn start_log(options: &Serve) -> Option<LogFile> {

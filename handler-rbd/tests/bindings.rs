@@ -7,12 +7,15 @@ use bindgen::Builder;
 use std::path::Path;
 
 /// What `rbd::ffi` and `rbd::aio` call of librbd, and of librados what the `ceph` crate lacks.
-const FUNCTIONS: &str = "rados_(service_register|service_update_status|getaddrs|blocklist_add)\
+const FUNCTIONS: &str = "rados_(service_register|service_update_status|getaddrs|blocklist_add|set_pool_full_try)\
     |rbd_(open|close|stat|get_size|get_features|get_flags|get_id|get_overlap|get_data_pool_id)\
     |rbd_get_stripe_(unit|count)\
+    |rbd_update_(watch|unwatch)\
     |rbd_diff_iterate2\
     |rbd_metadata_(get|set|remove)\
-    |rbd_lock_(get_owners|get_owners_cleanup|break)\
+    |rbd_lock_(acquire|get_owners|get_owners_cleanup|break)\
+    |rbd_is_exclusive_lock_owner\
+    |rbd_watchers_(list|list_cleanup)|rbd_flush\
     |rbd_config_image_list|rbd_config_image_list_cleanup\
     |rbd_aio_(create_completion|release|get_return_value)\
     |rbd_aio_(read|readv|write|writev|flush|discard|write_zeroes|writesame|compare_and_write)";

@@ -9,7 +9,7 @@ use handler_rbd::block::{Backend, BackendError, ErrorKind, Op};
 use handler_rbd::device::Message;
 use std::sync::Arc;
 use std::time::Duration;
-use uio_ring::mock::{Delivered, Direction, MockConfig, MockKernel, Reset};
+use uio_ring::mock::{Delivered, Direction, MockConfig, MockKernel, Reset, Ticket};
 
 const GOOD: (u8, [u8; 3]) = (0, [0, 0, 0]);
 const BUSY: (u8, [u8; 3]) = (8, [0, 0, 0]);
@@ -210,25 +210,59 @@ fn failure_mode_can_be_left_if_that_was_agreed() {
     rig.clean();
 }
 
+/// A FORMAT UNIT that waits for a write under way.
+fn waiting_format(rig: &Rig) -> (Ticket, Ticket) {
+    rig.disk.hold();
+    let write = rig.send(&[0x2a, 0, 0, 0, 0, 9, 0, 0, 1, 0], Direction::Out(vec![9; 512]));
+    rig.held(1);
+    let format = rig.send(&FORMAT, Direction::None);
+    until(|| verdict(&rig.ask(&TEST_UNIT_READY, Direction::None)) == FORMATTING);
+    (write, format)
+}
+
 #[test]
 fn an_abort_ends_the_command_and_not_the_erasure() {
-    for begun in [false, true] {
+    let rig = rig();
+    let (write, format) = waiting_format(&rig);
+    release(&rig, 2);
+    rig.held(PIECES);
+    rig.kernel.abort(format);
+    assert_eq!(rig.wait(format).status, 0x40); // TASK ABORTED, the kernel's
+    assert_eq!(verdict(&rig.ask(&TEST_UNIT_READY, Direction::None)), FORMATTING);
+    rig.disk.release_all();
+    assert_eq!(verdict(&rig.wait(write)), GOOD);
+    until(|| sense(&rig).0 == [0; 3]);
+    assert!(is_erased(&rig.disk));
+    rig.clean();
+}
+
+/// Neither an abort nor a reset, for which the kernel answers BUSY, leaves an erasure that nobody was promised.
+#[test]
+fn what_ends_before_it_begins_erases_nothing() {
+    for reset in [false, true] {
         let rig = rig();
-        rig.disk.hold();
-        let write = rig.send(&[0x2a, 0, 0, 0, 0, 9, 0, 0, 1, 0], Direction::Out(vec![9; 512]));
-        rig.held(1);
-        let format = rig.send(&FORMAT, Direction::None);
-        until(|| verdict(&rig.ask(&TEST_UNIT_READY, Direction::None)) == FORMATTING);
-        if begun {
-            release(&rig, 2);
-            rig.held(PIECES);
+        let (write, format) = waiting_format(&rig);
+        if reset {
+            rig.kernel.reset(Reset::Retry);
+            assert_eq!(verdict(&rig.wait(format)), BUSY);
+            rig.disk.release_all();
+        } else {
+            rig.kernel.abort(format);
+            assert_eq!(rig.wait(format).status, 0x40); // TASK ABORTED, the kernel's
+            assert_eq!(
+                verdict(&rig.ask(&TEST_UNIT_READY, Direction::None)),
+                GOOD,
+                "with the write under way"
+            );
+            rig.disk.release_all();
+            assert_eq!(verdict(&rig.wait(write)), GOOD);
         }
-        rig.kernel.abort(format);
-        assert_eq!(rig.wait(format).status, 0x40); // TASK ABORTED, the kernel's
-        assert_eq!(verdict(&rig.ask(&TEST_UNIT_READY, Direction::None)), FORMATTING);
-        rig.disk.release_all();
-        assert_eq!(verdict(&rig.wait(write)), GOOD);
-        until(|| sense(&rig).0 == [0; 3]);
+        assert_eq!(verdict(&rig.ask(&TEST_UNIT_READY, Direction::None)), GOOD, "{reset}");
+        assert_eq!(read(&rig).data.unwrap()[0], 7, "{reset}");
+        assert_eq!(verdict(&read(&rig)), GOOD);
+        assert_eq!((note(&rig.disk).as_str(), is_erased(&rig.disk)), ("", false));
+        // Another one is carried out.
+        assert_eq!(verdict(&rig.ask(&FORMAT, Direction::None)), GOOD);
         assert!(is_erased(&rig.disk));
         rig.clean();
     }
@@ -275,7 +309,8 @@ fn a_stop_before_it_begins_erases_nothing() {
     rig.disk.hold();
     let write = rig.send(&[0x2a, 0, 0, 0, 0, 9, 0, 0, 1, 0], Direction::Out(vec![9; 512]));
     rig.held(1);
-    let format = rig.send(&FORMAT, Direction::None); // comes before the stop or after
+    let format = rig.send(&FORMAT, Direction::None);
+    rig.ask(&[0; 6], Direction::None); // answered once FORMAT UNIT has been taken from the ring
     rig.handle.send(Message::Stop);
     assert_eq!(verdict(&rig.wait(format)), BUSY);
     rig.disk.release_all();
@@ -285,9 +320,9 @@ fn a_stop_before_it_begins_erases_nothing() {
     rig.clean();
 }
 
-/// A FORMAT UNIT that a stop finds on the ring is not begun.
+/// A FORMAT UNIT that a stop finds on the ring is the successor's.
 #[test]
-fn a_stop_refuses_what_would_take_long() {
+fn a_stop_leaves_what_it_has_not_taken() {
     let rig = rig();
     rig.disk.hold();
     let read = rig.send(&[0x28, 0, 0, 0, 0, 9, 0, 0, 1, 0], Direction::In(512));
@@ -295,12 +330,16 @@ fn a_stop_refuses_what_would_take_long() {
     rig.kernel.plug(); // the device is not woken
     let format = rig.send(&FORMAT, Direction::None);
     rig.handle.send(Message::Stop);
-    assert_eq!(verdict(&rig.wait(format)), BUSY);
-    rig.kernel.unplug();
     rig.disk.release_all();
     assert_eq!(verdict(&rig.wait(read)), GOOD);
     assert_eq!(rig.exit(), "Stopped");
-    assert_eq!((note(&rig.disk).as_str(), is_erased(&rig.disk)), ("", false));
+    rig.kernel.unplug();
+    assert_eq!((rig.answered(format), note(&rig.disk).as_str(), is_erased(&rig.disk)), (false, "", false));
+    let (kernel, disk) = (rig.kernel.clone(), rig.disk.clone());
+    drop(rig);
+    let rig = Rig::on_disk(kernel, disk, Arc::new(|| Ok(identity("x"))));
+    assert_eq!(verdict(&rig.wait(format)), GOOD);
+    assert!(is_erased(&rig.disk));
     rig.clean();
 }
 

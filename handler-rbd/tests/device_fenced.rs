@@ -7,7 +7,7 @@ use device_rig::{DISK, Rig, identity, model, served, until, verdict};
 use handler_rbd::block::completions::{Completions, Waker};
 use handler_rbd::block::memory::Memory;
 use handler_rbd::block::{Backend, BackendError, Buffer, ByteRange, ErrorKind, Op, Request};
-use handler_rbd::device::Noted;
+use handler_rbd::device::{News, Noted};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -27,8 +27,10 @@ fn rig() -> (Rig, Arc<AtomicU32>) {
     let disk = Arc::new(Memory::new(DISK));
     let asked = Arc::new(AtomicU32::new(0));
     let count = asked.clone();
-    let served = served(&kernel, &disk, Arc::new(|| Ok(identity("x")))).on_fenced(move || {
-        count.fetch_add(1, Ordering::Relaxed);
+    let served = served(&kernel, &disk, Arc::new(|| Ok(identity("x")))).on_news(move |news| {
+        if matches!(news, News::Fenced | News::Settled) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
     });
     (Rig::run(kernel, disk, served), asked)
 }
@@ -60,6 +62,28 @@ fn commands_get_busy_until_the_replacement_comes() {
     assert_eq!(ask(&rig, 4), BUSY);
     assert_eq!(asked.load(Ordering::Relaxed), 2);
     assert_ne!(rig.disk.snapshot()[3 * 512], 3, "the first is out of use");
+    rig.clean();
+}
+
+/// Invariant "no late write": a client that has left a write of unknown outcome behind goes on, since RADOS keeps the
+/// order of one client's operations, and is replaced, which fences it, as soon as its range is answered again.
+#[test]
+fn a_client_in_doubt_is_replaced_when_storage_answers_again() {
+    let (rig, asked) = rig();
+    rig.disk.fail(BackendError { kind: ErrorKind::TimedOut, errno: 110 }, Op::changes);
+    assert_eq!(ask(&rig, 5), BUSY, "to be tried again");
+    rig.disk.recover();
+    assert_eq!(ask(&rig, 6), GOOD, "another block");
+    assert_eq!(asked.load(Ordering::Relaxed), 0);
+    assert_eq!(ask(&rig, 5), GOOD, "the same block");
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    // Being replaced, its operations fail: that is no news.
+    rig.disk.fail(FENCED, |_| true);
+    assert_eq!(ask(&rig, 5), BUSY);
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    assert!(rig.handle.replace(Arc::new(Memory::new(DISK)), Noted::default()));
+    assert_eq!(ask(&rig, 5), GOOD);
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
     rig.clean();
 }
 

@@ -3,9 +3,9 @@
 # shellcheck disable=SC1091
 . "$(dirname "$0")/lib.sh"
 
-image second 64M
+image instance 64M
 output=$(gw <<'END'
-serve && backstore one rbd/second 64 && loop_export one >/dev/null
+serve && backstore one rbd/instance 64 && loop_export one >/dev/null
 owner() { busctl call org.freedesktop.DBus / org.freedesktop.DBus GetConnectionUnixProcessID s $BUS_NAME; }
 before=$(owner)
 start=$EPOCHREALTIME
@@ -27,5 +27,5 @@ matches "the first lives" alive "$output"
 matches "the first owns the bus name" 'owns the name' "$output"
 matches "the first serves" serves "$output"
 ok "nothing left, daemon stopped" gw <<<clean
-no_watcher second
+no_watcher instance
 finish

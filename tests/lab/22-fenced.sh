@@ -45,7 +45,7 @@ is "it is the same process" "$pid" "$(gw <<<daemon_pid)"
 new=$(owner)
 matches "another client has the lock now ($new)" '^[0-9.]+:[0-9]+/[0-9]+$' "$new"
 is "the three clients are three" 3 "$(printf '%s\n' "${fenced[@]}" "$new" | sort -u | wc -l)"
-is "the log says so, twice" 2 "$(gw <<<"grep -c 'image is open again' /var/log/tcmu-runner.log")"
+is "the log says so, twice" 2 "$(gw <<<"grep -c 'fence: the image is open again' /var/log/tcmu-runner.log")"
 listed=$(ceph ceph osd blocklist ls 2>/dev/null)
 for old in "${fenced[@]}"; do
   matches "nobody has taken $old off the blocklist" "$old " "$listed"

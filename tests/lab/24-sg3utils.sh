@@ -39,7 +39,7 @@ used() { echo $(($(ceph rbd du "rbd/$1" --format json | jq '.images[0].used_size
 lines() { local IFS=; printf '%s' "$1"; shift; printf '.*%s' "$@"; }
 
 for lun in b512 b4096 second; do image $lun 64M; done
-ceph rbd create --size 32G --image-feature layering,exclusive-lock rbd/sparse
+image sparse 32G --image-feature layering,exclusive-lock
 lines_before=$(gw <<<'cat /var/log/tcmu-runner.log 2>/dev/null | wc -l')
 names=$(gw <<'END'
 serve && backstore b512 rbd/b512 64 hw_max_sectors=1024 && backstore b4096 rbd/b4096 64 hw_block_size=4096,hw_max_sectors=256 &&

@@ -11,7 +11,8 @@
 #   ok WHAT COMMAND...                   passes if COMMAND ends with status 0; else its last lines are shown
 #   gw [SECONDS] [NAME=VALUE...] <<END   a bash script in the gateway, with lun.sh and guest.sh (limit 60 s)
 #   ini ...                              the same in the initiator
-#   ceph ...                             `lab ceph` (ceph, rbd, ...)          image NAME SIZE    a new image rbd/NAME
+#   ceph ...                             `lab ceph` (ceph, rbd, ...)
+#   image NAME SIZE [OPTION...]          a new image rbd/NAME; the case ends if there is none: never somebody else's data
 set -uo pipefail
 
 LAB_CASES=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -58,7 +59,11 @@ in_guest() {
 gw() { in_guest gateway "$@"; }
 ini() { in_guest initiator "$@"; }
 ceph() { "$LAB" ceph "$@"; }
-image() { ceph rbd create --size "$2" "rbd/$1" || fail "image rbd/$1" "created" "an error"; }
+image() {
+  local name=$1 size=$2
+  shift 2
+  ceph rbd create --size "$size" "$@" "rbd/$name" || { fail "image rbd/$name" "created" "an error"; finish; }
+}
 # no_watcher IMAGE: at once, without a second look
 no_watcher() { matches "no watcher on rbd/$1" 'Watchers: none' "$(ceph rbd status "rbd/$1" 2>&1)"; }
 now() { echo "$EPOCHREALTIME"; }

@@ -1,5 +1,6 @@
 //! What can go wrong with a ring: never a command's fault, always the ring's as a whole.
 
+use crate::journal::JournalError;
 use crate::mapping::OutOfBounds;
 use std::io;
 
@@ -104,4 +105,15 @@ impl From<OutOfBounds> for AttachError {
     fn from(error: OutOfBounds) -> Self {
         Self::Ring(error.into())
     }
+}
+
+/// Why a ring cannot be gone on with where a predecessor stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ResumeError {
+    /// It cannot be attached to at all.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// It must be reset.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
 }

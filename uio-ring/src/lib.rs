@@ -31,9 +31,12 @@
 //! is used unchecked: a bad length, offset or count is a [`RingError`], after which nothing is published.
 //! Nobody resets the ring of a live process; if somebody does, it is noticed before anything is published.
 
+#[macro_use]
+pub mod crash;
 mod doorbell;
 mod entry;
 mod error;
+mod journal;
 mod mapping;
 #[cfg(feature = "test-utils")]
 pub mod mock;
@@ -43,8 +46,9 @@ mod token;
 
 pub use doorbell::Doorbell;
 pub use entry::{CDB_MAX, Cdb, Command, Entry, Tmr};
-pub use error::{AttachError, Malformed, RingError};
+pub use error::{AttachError, Malformed, ResumeError, RingError};
+pub use journal::{JournalError, JournalFile, Stage};
 pub use mapping::{IoVec, Mapping, OutOfBounds};
-pub use ring::{Features, Response, Ring};
+pub use ring::{Features, Recovered, Response, Resumed, Ring};
 pub use segments::Segments;
 pub use token::{CmdId, Token};

@@ -7,7 +7,7 @@
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::{fmt, io, ptr};
 
 /// An access that does not lie inside the mapping (or, for the two cursors, is misaligned).
@@ -114,6 +114,33 @@ impl Mapping {
         Ok(())
     }
 
+    /// The same for a word of 8 bytes, in memory that only we write to.
+    fn word(&self, offset: usize) -> Result<&AtomicU64, OutOfBounds> {
+        let word = self.at(offset, 8)?.cast::<u64>();
+        if !word.is_aligned() {
+            return Err(OutOfBounds { offset, len: 8, mapped: self.map.len() });
+        }
+        // SAFETY: aligned (checked) and inside the mapping for `self`'s life (`at`). Used for the journal's words only,
+        // which are accessed through this function alone.
+        Ok(unsafe { AtomicU64::from_ptr(word) })
+    }
+
+    /// Reads a word of 8 bytes.
+    pub(crate) fn load_word(&self, offset: usize) -> Result<u64, OutOfBounds> {
+        Ok(self.word(offset)?.load(Ordering::Acquire))
+    }
+
+    /// Writes a word of 8 bytes, whole, after everything that was written before.
+    pub(crate) fn store_word(&self, offset: usize, value: u64) -> Result<(), OutOfBounds> {
+        self.word(offset)?.store(value, Ordering::Release);
+        Ok(())
+    }
+
+    /// How far into the mapping `iov`, which stems from it, begins.
+    pub(crate) fn offset_of(&self, iov: &IoVec) -> usize {
+        (iov.0.iov_base as usize).wrapping_sub(self.map.as_ptr() as usize)
+    }
+
     /// The memory `[offset, offset + len)` as an iovec for system calls and storage libraries.
     pub(crate) fn iovec(&self, offset: usize, len: usize) -> Result<IoVec, OutOfBounds> {
         let base = self.at(offset, len)?;
@@ -147,7 +174,7 @@ impl Mapping {
     /// Start and length of the part of `iov` that begins at `at` and has at most `len` bytes.
     fn part_of(&self, iov: &IoVec, at: usize, len: usize) -> Result<(*mut u8, usize), OutOfBounds> {
         let len = len.min(iov.len().saturating_sub(at));
-        let offset = (iov.0.iov_base as usize).wrapping_sub(self.map.as_mut_ptr() as usize).wrapping_add(at);
+        let offset = self.offset_of(iov).wrapping_add(at);
         Ok((self.at(offset, len)?, len))
     }
 }

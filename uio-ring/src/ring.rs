@@ -1,8 +1,9 @@
 //! The ring itself: consume, complete in any order, publish once, kick once.
 
 use crate::doorbell::Doorbell;
-use crate::entry::{Command, Entry, Header};
-use crate::error::{AttachError, RingError};
+use crate::entry::{Cdb, Command, Entry, Header};
+use crate::error::{AttachError, ResumeError, RingError};
+use crate::journal::{Found, InProgress, Journal, JournalError, JournalFile, Shape, Stage};
 use crate::mapping::{IoVec, Mapping};
 use crate::segments::Segments;
 use crate::token::{CmdId, Lost, Token};
@@ -71,6 +72,30 @@ pub struct Ring {
     unread: u32,
     spare: Vec<Vec<IoVec>>,
     lost: Arc<Lost>,
+    journal: Option<Journal>,
+    /// Why there is none any more.
+    journal_failed: Option<JournalError>,
+}
+
+/// A ring whose predecessor has left a journal, and what was in progress.
+#[derive(Debug)]
+pub struct Resumed {
+    /// The ring; consuming goes on behind what is in progress.
+    pub ring: Ring,
+    /// What the predecessor had consumed and not answered, oldest first.
+    pub commands: Vec<Recovered>,
+    /// A time, of the clock of [`Ring::rested`], before which none of these and of what is queued was queued. None if
+    /// there is nothing.
+    pub queued_after: Option<u64>,
+}
+
+/// A command that a predecessor had consumed.
+#[derive(Debug)]
+pub struct Recovered {
+    /// The command. Its data buffer holds what it held when it was queued, but for what storage has read into it.
+    pub command: Command,
+    /// How far it had come.
+    pub stage: Stage,
 }
 
 impl Ring {
@@ -120,9 +145,118 @@ impl Ring {
             unread: 0,
             spare: Vec::new(),
             lost: Arc::default(),
+            journal: None,
+            journal_failed: None,
         };
         ring.check_cursor("cmd_tail", tail)?;
         Ok(ring)
+    }
+
+    fn shape(&self) -> Shape {
+        let data_off = self.cmdr_off + self.cmdr_size as usize;
+        Shape { ring_len: self.mapping.len(), cmdr_size: self.cmdr_size, data_off }
+    }
+
+    /// Keeps a journal from here on, in place of what is in `file`.
+    ///
+    /// # Panics
+    /// If something has been consumed already.
+    pub fn keep_journal(&mut self, file: JournalFile) -> Result<(), JournalError> {
+        assert!(self.slots.is_empty(), "a journal begins with an empty ring");
+        self.journal = Some(Journal::begin(file, self.shape(), self.tail)?);
+        Ok(())
+    }
+
+    /// Goes on where a predecessor stopped, in order or not: attaches, and takes over from its journal what it had
+    /// consumed and not answered. Everything in the journal is checked against the ring; on any doubt this fails, and
+    /// the ring must be reset. Stores nothing on the ring.
+    ///
+    /// Who may still be at work for the predecessor must have been shut out before anything is done about a command.
+    pub fn resume(doorbell: Doorbell, mapping: Mapping, file: JournalFile) -> Result<Resumed, ResumeError> {
+        let mut ring = Self::attach(doorbell, mapping)?;
+        let Found { mut journal, next, in_progress } = Journal::recover(file, ring.shape(), ring.tail)?;
+        let waiting = ring.retrace(next, &in_progress)?;
+        let oldest = in_progress.iter().map(|found| found.since);
+        let queued_after = oldest.chain(waiting.then(|| journal.last_rest())).min();
+        let commands = in_progress.into_iter().map(|found| ring.take_over(found)).collect::<Result<_, _>>();
+        let commands: Vec<Recovered> = commands?;
+        journal.adopt().map_err(JournalError::from)?;
+        ring.journal = Some(journal);
+        Ok(Resumed { ring, commands, queued_after })
+    }
+
+    /// Walks the slots up to where the predecessor had consumed: there must be one for each command that is in progress,
+    /// because an answer takes the oldest slot, whosever it was. What lies behind must be new. Says whether there is
+    /// any.
+    fn retrace(&mut self, next: u32, in_progress: &[InProgress]) -> Result<bool, JournalError> {
+        let head = self.look()?;
+        self.check_cursor("consumed", next)?;
+        if self.past_published(next) > self.past_published(head) {
+            return Err(JournalError::Moved("cmd_head"));
+        }
+        let limit = |at: u32, end: u32| if at < end { end - at } else { self.cmdr_size - at };
+        let (mut at, mut slots) = (self.tail, VecDeque::new());
+        while at != next {
+            let Header { len, op, .. } = Header::read(&self.mapping, self.cmdr_off, at, limit(at, next))?;
+            slots.push_back(Slot { len, op });
+            at = self.after(at, len);
+        }
+        if slots.iter().filter(|slot| slot.op == op::CMD).count() != in_progress.len() {
+            return Err(JournalError::Damaged("it has not as many commands as the ring has slots"));
+        }
+        while at != head {
+            let Header { len, op, id, .. } = Header::read(&self.mapping, self.cmdr_off, at, limit(at, head))?;
+            if op == op::CMD && in_progress.iter().any(|found| found.id == id) {
+                return Err(JournalError::Damaged("a new command has the id of one in progress"));
+            }
+            at = self.after(at, len);
+        }
+        (self.next, self.head, self.slots) = (next, next, slots);
+        Ok(next != head)
+    }
+
+    fn take_over(&mut self, found: InProgress) -> Result<Recovered, JournalError> {
+        let mut data = Segments::new(self.mapping.clone(), self.spare.pop().unwrap_or_default());
+        for (offset, len) in found.segments {
+            data.push(self.mapping.iovec(offset, len)?);
+        }
+        self.outstanding += 1;
+        let token = Token::new(found.id, data, self.lost.clone());
+        Ok(Recovered { command: Command { cdb: Cdb::new(&found.cdb), token }, stage: found.stage })
+    }
+
+    /// Notes in the journal how far a command has come: [`Stage::Begun`] before storage is asked for anything,
+    /// [`Stage::Good`] once it is done and before its data buffer is spoilt.
+    pub fn reached(&mut self, id: CmdId, stage: Stage) {
+        self.note(|journal| journal.reached(id, stage).map_err(Into::into));
+    }
+
+    /// Notes in the journal that the ring was empty at this time, in milliseconds of a clock that a successor on this
+    /// host reads too.
+    pub fn rested(&mut self, now: u64) {
+        self.note(|journal| journal.rested(now).map_err(Into::into));
+    }
+
+    /// Abandons the journal: the successor resets the ring.
+    pub fn abandon_journal(&mut self) {
+        if let Some(mut journal) = self.journal.take() {
+            let _ = journal.void(); // fails only out of bounds, and it is in bounds
+        }
+    }
+
+    /// Why there is no journal any more, once.
+    pub fn journal_failure(&mut self) -> Option<JournalError> {
+        self.journal_failed.take()
+    }
+
+    /// Stores in the journal; one that cannot be kept is abandoned (J3).
+    fn note(&mut self, store: impl FnOnce(&mut Journal) -> Result<(), JournalError>) {
+        if let Some(journal) = &mut self.journal
+            && let Err(error) = store(journal)
+        {
+            self.abandon_journal();
+            self.journal_failed = Some(error);
+        }
     }
 
     /// Starts over at the mailbox's `cmd_tail`, after [`RingError::Reset`]. Every token of before must have
@@ -141,6 +275,7 @@ impl Ring {
         self.check_cursor("cmd_tail", tail)?;
         (self.head, self.next, self.tail, self.published) = (tail, tail, tail, tail);
         self.slots.clear();
+        self.note(|journal| journal.restart(tail).map_err(Into::into));
         Ok(())
     }
 
@@ -209,6 +344,15 @@ impl Ring {
                 let data_off = self.cmdr_off + self.cmdr_size as usize;
                 let cdb = header.command(&self.mapping, data_off, at, |piece| data.push(piece))?;
                 self.outstanding += 1;
+                let next = self.after(at, header.len);
+                let iov = data.as_iovecs();
+                let ring = &*self.mapping;
+                if let Some(journal) = &mut self.journal
+                    && let Err(error) = journal.consume(header.id, cdb.as_bytes(), (ring, iov), next)
+                {
+                    self.abandon_journal();
+                    self.journal_failed = Some(error);
+                }
                 let token = Token::new(header.id, data, self.lost.clone());
                 Some(Entry::Command(Command { cdb, token }))
             }
@@ -221,6 +365,10 @@ impl Ring {
             }
         };
         self.next = self.after(at, header.len);
+        if header.op != op::CMD {
+            let next = self.next;
+            self.note(|journal| journal.passed(next).map_err(Into::into));
+        }
         self.unread = self.unread.saturating_add(1);
         self.slots.push_back(Slot { len: header.len, op: header.op });
         Ok(entry)
@@ -258,10 +406,13 @@ impl Ring {
         let Some(slot) = self.slots.pop_front() else {
             return Err(RingError::Cursor { cursor: "tail", value: self.tail, cmdr_size: self.cmdr_size });
         };
+        self.note(|journal| journal.answer(id).map_err(Into::into));
+        crash_point!("answer-none");
         let at = self.cmdr_off + self.tail as usize;
         let flags = if response.read_len.is_some() { uflag::READ_LEN } else { 0 };
         self.mapping.write(at + entry::CMD_ID, &id.0.to_ne_bytes())?;
         self.mapping.write(at + entry::UFLAGS, &[flags])?;
+        crash_point!("answer-half");
         self.mapping.write(at + entry::RSP_STATUS, &[response.status])?;
         if let Some(len) = response.read_len {
             self.mapping.write(at + entry::RSP_READ_LEN, &len.get().to_ne_bytes())?;
@@ -270,10 +421,12 @@ impl Ring {
             self.mapping.write(at + entry::RSP_SENSE, sense)?; // all 96: the kernel copies all 96
         }
         self.tail = self.after(self.tail, slot.len);
+        crash_point!("answer-whole");
         Ok(())
     }
 
-    /// Voids a token of before a [`RingError::Reset`], without an answer: the kernel has given its own.
+    /// Voids a token without an answer: after a [`RingError::Reset`] the kernel has given its own; or the ring is given up,
+    /// and then the command stays in the journal, for the successor.
     pub fn forget(&mut self, token: Token) {
         let (_, list) = token.discharge();
         self.reuse(list);
@@ -304,7 +457,13 @@ impl Ring {
             return Ok(false);
         }
         self.look()?;
-        self.mapping.store_release(mailbox::CMD_TAIL, self.tail)?;
+        let (from, to) = (self.published, self.tail);
+        self.note(|journal| journal.publish(from, to).map_err(Into::into));
+        crash_point!("publish-none");
+        self.mapping.store_release(mailbox::CMD_TAIL, to)?;
+        crash_point!("publish-tail");
+        self.note(|journal| journal.published(to).map_err(Into::into));
+        crash_point!("publish-whole");
         self.published = self.tail;
         self.doorbell.kick().map_err(RingError::Kick)?;
         Ok(true)

@@ -17,6 +17,8 @@ pub enum ErrorKind {
     NoResource,
     /// The arguments were refused.
     Invalid,
+    /// The range is not within the image, which is smaller than the disk.
+    PastEnd,
     /// The image, its pool or its data is gone.
     Gone,
     /// COMPARE AND WRITE found a difference, first at this byte of the range.

@@ -44,6 +44,20 @@ pub trait Backend: Send + Sync {
     /// Looks at the image's size anew, and says it in bytes. May block.
     fn refresh(&self) -> Result<u64, BackendError>;
 
+    /// Has `changed` called whenever the image may have changed, its size for one, by whomever, until the backend is
+    /// dropped. It is called on a thread of storage's and must not be slow. A backend that no one else can change
+    /// never calls it.
+    fn watch(&self, changed: Box<dyn Fn() + Send + Sync>) -> Result<(), BackendError> {
+        drop(changed);
+        Ok(())
+    }
+
+    /// From now on, gives the image to nobody who asks for it: who wants it must shut this client out. Only if it has
+    /// the image now. May block.
+    fn hold_on(&self) -> Result<(), BackendError> {
+        Ok(())
+    }
+
     /// What [`Op::SetNote`] left with the image, perhaps by an earlier process; empty if nothing. May block.
     fn note(&self) -> Result<Vec<u8>, BackendError>;
 

@@ -38,3 +38,24 @@ pub enum Op {
     /// Keep the bytes of the buffer with the image, for whoever opens it next; none: keep nothing.
     SetNote,
 }
+
+impl Op {
+    /// The bytes of the image that it is about.
+    pub const fn range(&self) -> Option<ByteRange> {
+        match *self {
+            Self::Read(range)
+            | Self::Write(range)
+            | Self::Discard(range)
+            | Self::WriteZeroes(range)
+            | Self::WriteSame { range, .. }
+            | Self::CompareAndWrite(range)
+            | Self::Extents(range) => Some(range),
+            Self::Flush | Self::SetNote => None,
+        }
+    }
+
+    /// Whether it may change the image.
+    pub const fn changes(&self) -> bool {
+        !matches!(self, Self::Read(_) | Self::Flush | Self::Extents(_))
+    }
+}

@@ -1,21 +1,20 @@
-//! Devices that exist already when the daemon starts: the safe restart.
+//! Devices that exist already when the daemon starts, or whose thread has failed.
 //!
-//! A predecessor may have died with commands consumed and writes on their way, having completed out of
-//! order, so what is left on the ring cannot be trusted (docs/ring.md). In this order, per device, all
-//! devices in parallel:
+//! A predecessor stopped in order, or died with commands consumed and writes on their way. Per device, all devices in
+//! parallel, by the first of these that is safe (docs/recovery.md):
 //!
-//! 1. `block_dev=1`: whatever comes from now on gets BUSY, which initiators retry.
-//! 2. The predecessor's RADOS client is fenced: none of its writes lands any more.
-//! 3. The image is opened.
-//! 4. `reset_ring=1`: what was on the ring gets BUSY too. Not before step 2, or a retry could be served
-//!    before the original's late write lands.
-//! 5. The ring is mapped and served.
-//! 6. `block_dev=0`.
+//! 1. **Handed over**: its journal says that nothing was in progress. The ring is gone on with.
+//! 2. **Journal**: its RADOS client is fenced, so that none of its writes lands any more, and the image's lock is taken
+//!    over. If nobody else can have had it in between, what was in progress is begun again and the ring gone on with.
+//! 3. **Reset**: on any doubt. `block_dev=1`, so that whatever comes gets BUSY, which initiators retry; the predecessor is
+//!    fenced; the image opened; `reset_ring=1`, so that what was on the ring gets BUSY too, not before the fence, or a
+//!    retry could be served before the original's late write lands; the ring is served; `block_dev=0`.
 //!
-//! While the cluster is away, steps 2 and 3 are tried again for ever, with growing pauses; the device stays
-//! blocked, so its initiators wait rather than fail.
+//! While the cluster is away the device is blocked, so that its initiators wait rather than fail, and opening is tried
+//! again for ever, with growing pauses.
 
-use super::open::{Shape, SizeRule, Storage};
+use super::journal;
+use super::open::{Attached, Shape, SizeRule, Storage};
 use super::registry::Claim;
 use super::{Daemon, SetupError};
 use crate::cfgstring::SUBTYPE;
@@ -23,10 +22,13 @@ use crate::kernel::configfs::{Backstore, ResetKind};
 use crate::kernel::uio::{self, UioDevice};
 use crate::log::Chain;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// What was in progress is kept so long for when the cluster is back; then it gets BUSY. As long as an operation is
+/// waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Daemon {
     /// Takes on every device of ours that is there and not served. Returns at once.
@@ -38,8 +40,10 @@ impl Daemon {
                 return;
             }
         };
+        self.records.keep_journals(&devices.iter().map(journal::key).collect::<Vec<_>>());
         for uio in devices.into_iter().filter(|uio| uio.name.subtype() == SUBTYPE) {
             let Some(claim) = self.registry.begin(uio.instance) else { continue };
+            self.registry.board().enter(&uio);
             let (daemon, minor) = (self.clone(), uio.minor);
             let adopt = move || daemon.adopt(claim, &uio);
             if let Err(error) = std::thread::Builder::new().name(format!("adopt-uio{minor}")).spawn(adopt) {
@@ -50,10 +54,13 @@ impl Daemon {
 
     fn adopt(self: &Arc<Self>, mut claim: Claim, uio: &UioDevice) {
         let device = &uio.name;
-        let mut pause = FIRST_PAUSE;
+        let backstore = Backstore::new(&self.settings.sys, device);
+        let (mut pause, start) = (FIRST_PAUSE, Instant::now());
+        let mut waits = self.has_journal(uio);
         // Once it is no longer wanted it was removed; once it is another device there is no event to tell.
         while claim.is_wanted() && self.exists(uio) {
-            let Err(error) = self.try_adopt(claim, uio) else { return };
+            let Err(error) = self.try_adopt(claim, uio, &backstore, waits) else { return };
+            self.registry.board().remark(uio.instance, Chain(&error).to_string());
             let Some(next) = self.registry.begin(uio.instance) else { return };
             claim = next;
             tracing::error!(
@@ -63,6 +70,15 @@ impl Daemon {
                 pause.as_secs(),
                 Chain(&error)
             );
+            let mut held_up = backstore.block(true);
+            if waits && start.elapsed() >= PATIENCE {
+                // It stays blocked until the predecessor is fenced, so no retry is served before that.
+                held_up = held_up.and_then(|()| backstore.reset_ring(ResetKind::Busy));
+                waits = false;
+            }
+            if let Err(error) = held_up {
+                tracing::warn!(%device, "its initiators get no answer meanwhile: {}", Chain(&error));
+            }
             std::thread::sleep(pause);
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
@@ -73,26 +89,50 @@ impl Daemon {
         UioDevice::by_minor(&self.settings.sys, uio.minor).is_ok_and(|now| now.instance == uio.instance)
     }
 
-    fn try_adopt(self: &Arc<Self>, claim: Claim, uio: &UioDevice) -> Result<(), SetupError> {
+    fn try_adopt(
+        self: &Arc<Self>,
+        claim: Claim,
+        uio: &UioDevice,
+        backstore: &Backstore,
+        has_journal: bool,
+    ) -> Result<(), SetupError> {
         let device = &uio.name;
-        let backstore = Backstore::new(&self.settings.sys, device);
-        backstore.block(true)?;
+        if !has_journal {
+            backstore.block(true)?;
+        }
         let storage = Storage::open(&self.settings, &self.records, device)?;
         if !claim.is_wanted() {
             return Ok(()); // removed meanwhile: its directory must not be looked at
         }
-        let shape = Shape::read(&backstore)?;
+        let shape = Shape::read(backstore)?;
         storage.check_size(device, shape.size, SizeRule::AtLeast)?;
         if !claim.attach() {
             return Ok(()); // removed meanwhile
         }
-        backstore.reset_ring(ResetKind::Busy)?;
-        self.serve(claim, uio, shape, storage)?;
-        tracing::info!(%device, minor = uio.minor, config = device.config, "device taken on");
+        let attached =
+            if has_journal { self.go_on(uio, backstore, &storage)? } else { Ok(self.reset(uio, backstore)?) };
+        let (attached, how) = match attached {
+            Ok(attached) if !has_journal => (attached, "reset".to_owned()),
+            Ok(attached) if attached.recovered.is_empty() => (attached, "handed over".to_owned()),
+            Ok(attached) => {
+                let how = format!("journal, {} commands begun again", attached.recovered.len());
+                (attached, how)
+            }
+            Err(doubt) => (self.reset(uio, backstore)?, format!("reset: {}", journal::reason(&doubt))),
+        };
+        self.serve(claim, uio, shape, attached, storage)?;
+        tracing::info!(%device, minor = uio.minor, config = device.config, "device taken on ({how})");
         // From here on the device is served, whatever comes of this.
         if let Err(error) = backstore.block(false) {
             tracing::error!(%device, "cannot unblock the device, its initiators get BUSY: {}", Chain(&error));
         }
         Ok(())
+    }
+
+    /// Throws away what is on the ring, with BUSY, and attaches to it.
+    fn reset(&self, uio: &UioDevice, backstore: &Backstore) -> Result<Attached, SetupError> {
+        backstore.block(true)?;
+        backstore.reset_ring(ResetKind::Busy)?;
+        self.attach(uio)
     }
 }

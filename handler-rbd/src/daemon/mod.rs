@@ -7,11 +7,17 @@
 mod adopt;
 mod again;
 mod identity;
+mod journal;
 mod open;
 mod recover;
 mod registry;
+mod size;
+mod state;
+pub mod status;
+mod timeouts;
 
 pub use open::SetupError;
+pub use state::{Lun, State};
 
 use crate::device::{Exit, Handle, Message};
 use crate::kernel::configfs::Backstore;
@@ -22,8 +28,10 @@ use crate::kernel::{DeviceName, Sys};
 use crate::log::Chain;
 use crate::records::{DeviceKey, Records};
 use nix::errno::Errno;
-use open::{Shape, SizeRule, Slot, Storage};
+use open::{Attached, Shape, SizeRule, Slot, Storage};
 use registry::{Claim, Departure, Registry};
+use size::Sizes;
+use state::Event as Happening;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -57,13 +65,23 @@ pub struct Daemon {
     settings: Settings,
     registry: Arc<Registry>,
     records: Arc<Records>,
+    sizes: Sizes,
     failures: again::Failures,
 }
 
 impl Daemon {
     /// A daemon without devices.
     pub fn new(settings: Settings, records: Arc<Records>) -> Arc<Self> {
-        Arc::new(Self { settings, registry: Arc::default(), records, failures: again::Failures::default() })
+        let (sizes, changes) = Sizes::new();
+        let (registry, failures) = (Arc::default(), again::Failures::default());
+        let daemon = Arc::new(Self { settings, registry, records, sizes, failures });
+        daemon.follow_sizes(changes);
+        daemon
+    }
+
+    /// What each device is doing. Waits for nobody.
+    pub fn luns(&self) -> Vec<Lun> {
+        self.registry.board().luns()
     }
 
     /// Takes an event off the netlink thread's hands. Returns at once.
@@ -103,6 +121,7 @@ impl Daemon {
             tracing::info!(%device, minor, "is being taken on already");
             return Ok(());
         };
+        self.registry.board().enter(&uio);
         let (tell, opened) = crossbeam_channel::bounded(1);
         let daemon = self.clone();
         let opener = move || {
@@ -131,37 +150,54 @@ impl Daemon {
             tracing::info!(%device, "is open too late, closing it again");
             return Ok(()); // nobody listens any more
         }
-        self.serve(claim, uio, shape, storage)
+        let attached = self.attach(uio)?;
+        self.serve(claim, uio, shape, attached, storage)
     }
 
-    /// The last step of every opening: the device is attached.
+    /// The last step of every opening: the device's thread starts.
     fn serve(
         self: &Arc<Self>,
         claim: Claim,
         uio: &UioDevice,
         shape: Shape,
+        attached: Attached,
         storage: Storage,
     ) -> Result<(), SetupError> {
         let (daemon, device, instance) = (self.clone(), uio.name.clone(), uio.instance);
-        let ticket = claim.ticket();
+        let (ticket, key) = (claim.ticket(), journal::key(uio));
         let ended = move |exit: &Exit| {
             drop(claim);
             tracing::info!(%device, ?exit, "device closed");
             if let Exit::Failed(_) = exit {
                 // As after a crash of the whole process, but for this device alone.
                 daemon.take_on_again(instance);
+            } else if *exit == Exit::Removed {
+                daemon.records.forget_journal(&key);
             }
         };
-        let (daemon, fenced) = (Arc::downgrade(self), uio.clone());
+        let (daemon, of_news) = (Arc::downgrade(self), uio.clone());
         let last = Mutex::new(None);
-        let fenced = move |slot: &Arc<Slot>| {
+        let news = move |slot: &Arc<Slot>, what| {
             if let Some(daemon) = daemon.upgrade() {
-                daemon.recover(&fenced, slot, &last);
+                daemon.heard(&of_news, slot, &last, what);
             }
         };
-        let handle = open::serve(&self.settings, uio, shape, storage, fenced, ended)?;
+        let changed = self.sizes.signal(instance);
+        self.watch(uio, &storage);
+        let handle = open::serve(&self.settings, uio, shape, attached, storage, news, ended)?;
+        self.registry.board().sized(instance, shape.size);
+        self.registry.board().tell(instance, Happening::Opened, "the image is open");
         self.registry.serve(ticket, uio.name.to_string(), handle);
+        // The image may have grown while nobody watched it.
+        changed();
         Ok(())
+    }
+
+    /// Has the device follow its image's size.
+    fn watch(&self, uio: &UioDevice, storage: &Storage) {
+        if let Err(error) = storage.backend().watch(Box::new(self.sizes.signal(uio.instance))) {
+            tracing::warn!(device = %uio.name, "'rbd resize' will not be noticed, set dev_size by hand: {error}");
+        }
     }
 
     /// A device has failed and is closed.
@@ -195,6 +231,7 @@ impl Daemon {
             Departure::Serving(handle) => {
                 handle.send(Message::Stop);
                 if handle.wait(self.settings.drain_timeout) {
+                    self.records.forget_journal(&journal::key(&uio));
                     tracing::info!(%device, minor, "device removed");
                 } else {
                     self.records.abandon(&DeviceKey::new(device.hba, &device.name));
@@ -249,19 +286,15 @@ impl Daemon {
         let Some(uio) = uio.ok().filter(|uio| uio.instance == instance) else { return };
         let backstore = Backstore::new(&self.settings.sys, &uio.name);
         if let Departure::Serving(handle) = self.registry.depart(instance) {
-            // New commands get BUSY, which initiators retry, so that the ring runs empty.
-            if let Err(error) = backstore.block(true) {
-                tracing::warn!(device = %uio.name, "cannot block the device while it stops: {}", Chain(&error));
-            }
             handle.send(Message::Stop);
             if !handle.wait(self.settings.drain_timeout) {
                 tracing::warn!(
                     device = %uio.name,
-                    "commands are still in progress; the next start fences this client and has them retried"
+                    "commands are still in progress; the next start fences this client and begins them again"
                 );
             }
         }
-        // From here on commands wait on the ring for our successor.
+        // What comes now waits on the ring for our successor; also where we have not come to serving.
         if let Err(error) = backstore.block(false) {
             tracing::warn!(device = %uio.name, "cannot unblock the device: {}", Chain(&error));
         }

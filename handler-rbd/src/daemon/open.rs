@@ -4,10 +4,11 @@
 //! ever mapped (an error answer to a mapped device is a kernel oops waiting to happen), and a predecessor's
 //! client is fenced before the first command is read.
 
+use super::timeouts::{self, Chain as TimeOutChain};
 use super::{Settings, StorageKind, identity};
 use crate::block::{Backend, BackendError, memory};
 use crate::cfgstring::{self, CfgError, CfgString};
-use crate::device::{Exit, Handle, Noted, Served};
+use crate::device::{Exit, Handle, News, Noted, Served};
 use crate::kernel::DeviceName;
 use crate::kernel::configfs::Backstore;
 use crate::kernel::file::FileError;
@@ -15,14 +16,15 @@ use crate::kernel::uio::{UioDevice, UioError};
 use crate::log::Chain;
 use crate::lun::{Geometry, LogicalUnit};
 use crate::rbd::{
-    Cluster, ClusterConfig, CommandError, ConnectError, Image, NOTE_KEY, OpenError, ServiceStatus,
+    Cluster, ClusterConfig, CommandError, ConnectError, Image, Lock, NOTE_KEY, OpenError, Owner,
+    ServiceStatus, TimeOuts,
 };
 use crate::records::{DeviceKey, Record, Records};
 use nix::errno::Errno;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
-use uio_ring::{AttachError, Doorbell, Mapping, Ring};
+use uio_ring::{AttachError, Doorbell, Mapping, Recovered, Ring};
 
 /// How long the ring's file may stay busy or absent: a predecessor is being torn down, or udev is late.
 const UIO_PATIENCE: Duration = Duration::from_secs(5);
@@ -150,6 +152,9 @@ pub(super) struct Storage {
     id: String,
     /// Of an erasure that is not over.
     note: Noted,
+    /// Whether nobody but this device's clients can have written to the image since the dead one's last write.
+    seamless: bool,
+    time_outs: TimeOuts,
 }
 
 impl Storage {
@@ -168,7 +173,14 @@ impl Storage {
             StorageKind::Memory => {
                 let size = Backstore::new(&settings.sys, name).dev_size()?;
                 let backend = Arc::new(memory::Memory::new(size));
-                Ok(Self { backend, record: None, id: String::new(), note: Noted::default() })
+                Ok(Self {
+                    backend,
+                    record: None,
+                    id: String::new(),
+                    note: Noted::default(),
+                    seamless: true,
+                    time_outs: TimeOuts::default(),
+                })
             }
         }
     }
@@ -183,8 +195,7 @@ impl Storage {
             id: config.id.clone(),
             conf: config.conf.clone(),
             op_timeout: config.osd_op_timeout,
-            // Shorter than the whole, so that the reason for it is told.
-            connect_timeout: settings.open_timeout * 3 / 4,
+            connect_timeout: timeouts::connect(settings.open_timeout),
             zero_copy_writes: settings.zero_copy_writes,
         })?;
         let cluster = Arc::new(cluster);
@@ -201,12 +212,15 @@ impl Storage {
             let fence = |source| SetupError::Fence { addresses: addresses.clone(), source };
             cluster.blocklist(addresses).map_err(fence)?;
         }
+        uio_ring::crash_point!("adopt-fenced");
         let image = Image::open(cluster.clone(), &config.pool, &config.image)?;
-        for addresses in &predecessors {
-            image.break_lock_of(addresses).map_err(|error| ask("break the lock of a dead client", &error))?;
-        }
+        // Before the lock is taken: should we die with it, the next one must know us.
         let addresses = cluster.addresses().map_err(|error| ask("learn this client's addresses", &error))?;
         let record = records.begin(&device, &addresses).map_err(SetupError::Record)?;
+        let seamless = match image.lock() {
+            Some(lock) if !predecessors.is_empty() => succeed(&lock, records, &device, &predecessors)?,
+            _ => false,
+        };
         // Only now: until a predecessor is fenced it may still store one.
         let (owner, text) = image.note_and_owner().map_err(SetupError::Note)?;
         let note = Noted { ours: predecessors.contains(&owner), text };
@@ -215,7 +229,13 @@ impl Storage {
         cluster.service_register(&config.pool, &config.image, image.id());
         cluster.service_status(&ServiceStatus::default());
         let id = image.id().to_owned();
-        Ok(Self { backend: Arc::new(image), record: Some(record), id, note })
+        let time_outs = cluster.time_outs();
+        Ok(Self { backend: Arc::new(image), record: Some(record), id, note, seamless, time_outs })
+    }
+
+    /// Whether what a dead client had accepted may still be carried out, writes too.
+    pub(super) fn is_seamless(&self) -> bool {
+        self.seamless
     }
 
     pub(super) fn note(&self) -> Noted {
@@ -253,6 +273,35 @@ impl Storage {
     }
 }
 
+/// Takes over the lock from fenced predecessors, if one of them has it. Whether it has passed from the one to the other
+/// without a gap in which somebody else can have had it.
+fn succeed(
+    lock: &Lock<'_>,
+    records: &Records,
+    device: &DeviceKey,
+    predecessors: &[String],
+) -> Result<bool, SetupError> {
+    let failed = |error: BackendError| SetupError::Ask {
+        action: "take over the lock of a dead client",
+        error: error.to_string(),
+    };
+    let held = match lock.owner(predecessors).map_err(failed)? {
+        Owner::Predecessor(owner) => {
+            // Should we die in between, the next one finds no owner, and must know why.
+            records.begin_breaking(device).map_err(SetupError::Record)?;
+            lock.break_of(&owner).map_err(failed)?;
+            uio_ring::crash_point!("adopt-broken");
+            true
+        }
+        Owner::Nobody => records.was_breaking(device),
+        Owner::Other => false,
+    };
+    let seamless = held && lock.take_over(predecessors).map_err(failed)?;
+    uio_ring::crash_point!("adopt-locked");
+    records.end_breaking(device);
+    Ok(seamless)
+}
+
 impl Drop for Storage {
     /// An erasure that is not over is gone on with by whoever fences this client first: then nobody else can be at it.
     fn drop(&mut self) {
@@ -273,6 +322,11 @@ impl Slot {
     /// The image's id.
     pub(super) fn image_id(&self) -> Option<String> {
         self.lock().as_ref().map(|storage| storage.id.clone())
+    }
+
+    /// What carries out the device's operations.
+    pub(super) fn backend(&self) -> Option<Arc<dyn Backend>> {
+        self.lock().as_ref().map(Storage::backend)
     }
 
     /// Puts another storage in, for the same device; the one before is closed. Without a device any more, the other
@@ -303,20 +357,32 @@ impl Shape {
     }
 }
 
-/// Maps the ring and starts the device's thread, on which `fenced` is called when storage has shut our client out, and
-/// `ended` after ring and image are closed.
+/// Opens and maps a device's ring.
+pub(super) fn map(uio: &UioDevice) -> Result<(Doorbell, Mapping), SetupError> {
+    let file = uio.open(UIO_PATIENCE)?;
+    let mapping = Mapping::new(&file, uio.map_size);
+    let mapping = mapping.map_err(|source| SetupError::Map { minor: uio.minor, source })?;
+    Ok((Doorbell::new(file), mapping))
+}
+
+/// A ring, and what its predecessor had consumed.
+pub(super) struct Attached {
+    pub(super) ring: Ring,
+    pub(super) recovered: Vec<Recovered>,
+}
+
+/// Starts the thread of a device whose ring is attached; on it `news` is told what becomes of storage, and `ended` is
+/// called after ring and image are closed.
 pub(super) fn serve(
     settings: &Settings,
     uio: &UioDevice,
     shape: Shape,
+    Attached { ring, recovered }: Attached,
     storage: Storage,
-    fenced: impl Fn(&Arc<Slot>) + Send + 'static,
+    news: impl Fn(&Arc<Slot>, News) + Send + 'static,
     ended: impl FnOnce(&Exit) + Send + 'static,
 ) -> Result<Handle, SetupError> {
     let minor = uio.minor;
-    let file = uio.open(UIO_PATIENCE)?;
-    let mapping = Mapping::new(&file, uio.map_size).map_err(|source| SetupError::Map { minor, source })?;
-    let ring = Ring::attach(Doorbell::new(file), mapping)?;
     let limits = storage.backend.limits();
     let geometry =
         Geometry { block_size: shape.block_size, size: shape.size, max_sectors: shape.max_sectors, limits };
@@ -325,12 +391,16 @@ pub(super) fn serve(
     tell_of_note(&uio.name, &storage.note, lun.needs_intervention());
     let backstore = Backstore::new(&settings.sys, &uio.name);
     let config = uio.name.config.clone();
-    let identity = move || identity::read(&backstore, &config).map_err(|error| Chain(&error).to_string());
+    let check = check_time_outs(settings, uio, &storage);
+    let identity = move || {
+        check();
+        identity::read(&backstore, &config).map_err(|error| Chain(&error).to_string())
+    };
     let served = Served::new(ring, lun, storage.backend.clone(), Arc::new(identity))
         .map_err(|errno| SetupError::Thread(errno.into()))?;
     let slot = Arc::new(Slot(Mutex::new(Some(storage))));
-    let of_fenced = slot.clone();
-    let served = served.on_fenced(move || fenced(&of_fenced));
+    let of_news = slot.clone();
+    let served = served.with_recovered(recovered).on_news(move |what| news(&of_news, what));
     let ended = move |exit: &Exit| {
         let storage = slot.lock().take();
         if let Some(mut storage) = storage
@@ -341,6 +411,39 @@ pub(super) fn serve(
         ended(exit);
     };
     Handle::spawn(&format!("uio{minor}"), served, ended).map_err(SetupError::Thread)
+}
+
+/// Tells the time-outs in one line, and what is wrong with them: at once if the LUN is exported, else when the first
+/// initiator asks who the disk is. Tools set the attributes after they have made a device and before they export it.
+fn check_time_outs(
+    settings: &Settings,
+    uio: &UioDevice,
+    storage: &Storage,
+) -> impl Fn() + Send + Sync + use<> {
+    let (name, backstore) = (uio.name.clone(), Backstore::new(&settings.sys, &uio.name));
+    let (of_storage, open, drain) = (storage.time_outs, settings.open_timeout, settings.drain_timeout);
+    let read = {
+        let (name, backstore) = (name.clone(), backstore.clone());
+        move || {
+            TimeOutChain::read(of_storage, open, drain, &backstore).unwrap_or_else(|error| {
+                tracing::warn!(device = %name, "cannot read the time-outs: {}", Chain(&error));
+                TimeOutChain::unknown(of_storage, open, drain)
+            })
+        }
+    };
+    tracing::info!(device = %name, "time-outs: {}", read());
+    let told = Once::new();
+    let tell = move || {
+        told.call_once(|| {
+            if let Some(advice) = read().advice() {
+                tracing::warn!(device = %name, "{advice}");
+            }
+        });
+    };
+    if backstore.is_exported().unwrap_or(false) {
+        tell();
+    }
+    tell
 }
 
 /// Says why a disk is not ready.

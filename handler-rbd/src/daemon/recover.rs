@@ -1,4 +1,5 @@
-//! A device whose RADOS client was shut out of the cluster gets a new one, without a restart.
+//! A device whose RADOS client was shut out of the cluster gets a new one, without a restart. So does one whose client
+//! has had a write time out, once the cluster answers again (docs/recovery.md, "Time-outs").
 //!
 //! Somebody has blocklisted the client: another gateway that took the image over, or an administrator. Every
 //! operation of it fails from then on and for ever, and its commands get BUSY, which initiators retry. So the
@@ -6,16 +7,18 @@
 //!
 //! 1. The old client is fenced once more, and its lock broken: nothing of it can land any more (invariant "no late
 //!    write"), whoever blocklisted it and for how long.
-//! 2. The image is opened. If it is another one of the same name, or too small, it is not taken.
+//! 2. The image is opened. If it is another one of the same name, it is not taken.
 //! 3. The device changes over when the old client has returned everything that it had, and the old image is closed.
 //!
 //! The new client takes the image's lock with its first write, from whoever has it then: as with a new gateway.
 //! Tried for ever, with growing pauses, and with a longer first pause if the last time was a moment ago: two
 //! gateways that fence each other must not do so as fast as they can.
 
-use super::open::{SizeRule, Slot, Storage};
+use super::open::{Slot, Storage};
+use super::state::Event;
 use super::{Daemon, SetupError};
-use crate::device::Handle;
+use crate::device::{Handle, News};
+use crate::kernel::DeviceName;
 use crate::kernel::uio::UioDevice;
 use crate::log::Chain;
 use crate::records::DeviceKey;
@@ -30,9 +33,60 @@ const CALM: Duration = Duration::from_secs(60);
 /// When the last recovery of a device ended, and the pause it began with.
 pub(super) type Last = Mutex<Option<(Instant, Duration)>>;
 
+/// A write of the device's client may still happen: until that client is fenced nobody else may have the image.
+/// Returns at once.
+fn hold_on(device: &DeviceName, slot: &Slot) {
+    let Some(backend) = slot.backend() else { return };
+    let hold_on = move || backend.hold_on();
+    let (name, thread) = (device.clone(), std::thread::Builder::new().name("hold-on".into()));
+    let thread = thread.spawn(move || {
+        if let Err(error) = hold_on() {
+            tracing::warn!(device = %name, "cannot keep the image's lock from others: {error}");
+        }
+    });
+    if let Err(error) = thread {
+        tracing::warn!(%device, %error, "no thread to keep the image's lock from others with");
+    }
+}
+
 impl Daemon {
+    /// Something happened to a device's storage. Returns at once.
+    pub(super) fn heard(self: &Arc<Self>, uio: &UioDevice, slot: &Arc<Slot>, last: &Last, news: News) {
+        let (device, board) = (&uio.name, self.registry.board());
+        match news {
+            News::Fenced => {
+                self.recover(
+                    uio,
+                    slot,
+                    last,
+                    "the cluster has blocklisted this client, its initiators get BUSY",
+                );
+            }
+            News::TimedOut | News::InDoubt => {
+                let what = "the cluster does not answer in time, initiators get BUSY";
+                tracing::warn!(%device, "{what}; see 'ceph health detail'");
+                board.tell(uio.instance, Event::TimedOut, what);
+                if news == News::InDoubt {
+                    hold_on(device, slot);
+                }
+            }
+            News::Answered => {
+                tracing::info!(%device, "the cluster answers again");
+                board.tell(uio.instance, Event::Answered, "the cluster answers again");
+            }
+            News::Settled => {
+                self.recover(
+                    uio,
+                    slot,
+                    last,
+                    "the cluster answers again, but writes of this client timed out",
+                );
+            }
+        }
+    }
+
     /// Has a new client made for a device. Returns at once.
-    pub(super) fn recover(self: &Arc<Self>, uio: &UioDevice, slot: &Arc<Slot>, last: &Last) {
+    fn recover(self: &Arc<Self>, uio: &UioDevice, slot: &Arc<Slot>, last: &Last, why: &str) {
         let device = &uio.name;
         let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
         let pause = match *last {
@@ -40,7 +94,8 @@ impl Daemon {
             _ => FIRST_PAUSE,
         };
         *last = Some((Instant::now(), pause));
-        tracing::warn!(%device, "the cluster has blocklisted this client, its initiators get BUSY; opening the image anew");
+        tracing::warn!(%device, "{why}; opening the image anew");
+        self.registry.board().tell(uio.instance, Event::Fenced, format!("{why}; a new one is being made"));
         let (daemon, uio, slot) = (self.clone(), uio.clone(), slot.clone());
         let reopen = move || daemon.reopen(&uio, &slot, pause);
         if let Err(error) = std::thread::Builder::new().name("reopen".into()).spawn(reopen) {
@@ -55,10 +110,16 @@ impl Daemon {
             // Not yet in the registry, or no longer.
             let Some(handle) = self.registry.serving(uio.instance) else { continue };
             match self.try_reopen(uio, slot, &id, &handle) {
-                Ok(true) => return tracing::info!(%device, "the image is open again"),
+                Ok(true) => {
+                    tracing::info!(%device, "the image is open again");
+                    self.registry.board().tell(uio.instance, Event::Opened, "the image is open again");
+                    // Its size may have changed while nobody watched it.
+                    return self.sizes.signal(uio.instance)();
+                }
                 Ok(false) => break,
                 Err(error) => {
                     pause = (pause * 2).clamp(Duration::from_secs(1), LONGEST_PAUSE);
+                    self.registry.board().remark(uio.instance, Chain(&error).to_string());
                     tracing::error!(
                         %device,
                         config = device.config,
@@ -87,7 +148,7 @@ impl Daemon {
             let image = device.config.split_once('/').map_or("", |(_, image)| image).to_owned();
             return Err(SetupError::Other { image });
         }
-        storage.check_size(device, handle.size(), SizeRule::AtLeast)?;
+        self.watch(uio, &storage);
         let swapped = handle.replace(storage.backend(), storage.note());
         slot.put(storage);
         Ok(swapped)

@@ -8,6 +8,7 @@
 //! The kernel reuses minors at once, also while an old device of the same minor is still being closed; so
 //! devices are told apart by [`Instance`].
 
+use super::state::{Board, Event};
 use crate::device::{Handle, Message};
 use crate::kernel::uio::Instance;
 use std::collections::HashMap;
@@ -44,6 +45,7 @@ impl Devices {
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     devices: Mutex<Devices>,
+    board: Board,
 }
 
 /// The task of bringing one device into service. Dropped, by a failure, a panic or the device's end, the
@@ -77,6 +79,11 @@ impl Registry {
         self.devices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What is to be seen of the devices from outside.
+    pub(super) fn board(&self) -> &Board {
+        &self.board
+    }
+
     /// A device that is to be opened. `None`: somebody is at it already, or will be after our end.
     pub(super) fn begin(self: &Arc<Self>, instance: Instance) -> Option<Claim> {
         let mut devices = self.lock();
@@ -86,6 +93,8 @@ impl Registry {
         devices.number += 1;
         let number = devices.number;
         devices.by_instance.insert(instance, (number, State::Opening));
+        drop(devices);
+        self.board.resume(instance);
         Some(Claim { registry: self.clone(), ticket: Ticket { instance, number } })
     }
 
@@ -116,7 +125,14 @@ impl Registry {
         let mut devices = self.lock();
         match devices.by_instance.get_mut(&instance) {
             None => Departure::Unknown,
-            Some((_, State::Serving { handle, .. })) => Departure::Serving(handle.clone()),
+            Some((_, State::Serving { handle, .. })) => {
+                self.board.tell(
+                    instance,
+                    Event::Stopping,
+                    "waits for commands in progress, then its image is closed",
+                );
+                Departure::Serving(handle.clone())
+            }
             Some((_, State::Attaching { departed })) => {
                 *departed = true;
                 Departure::GivenUp
@@ -181,9 +197,14 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
+        let instance = self.ticket.instance;
         let mut devices = self.registry.lock();
         if devices.state_of(self.ticket).is_some() {
-            devices.by_instance.remove(&self.ticket.instance);
+            devices.by_instance.remove(&instance);
+        }
+        // Not if somebody else has begun with it since.
+        if !devices.by_instance.contains_key(&instance) {
+            self.registry.board.leave(instance);
         }
     }
 }

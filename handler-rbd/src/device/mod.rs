@@ -16,8 +16,11 @@
 //! a thread of its own while the command waits here.
 
 mod identity;
+mod news;
 mod ring_loop;
 
+pub use news::News;
+pub(crate) use ring_loop::clock;
 pub use ring_loop::{Exit, IdentitySource, Served};
 
 use crate::block::completions::Waker;
@@ -43,7 +46,7 @@ pub enum Message {
     Resize(u64),
     /// Go on with another backend for the same image, once the one before has returned everything.
     Replace(Replacement),
-    /// Complete what is on the ring and what is in progress, then end.
+    /// Take nothing more from the ring, complete what is in progress, then end.
     Stop,
 }
 

@@ -4,6 +4,7 @@ mod answer;
 mod storage;
 
 use super::identity::{self, Parked, Waiting};
+use super::news::{News, Silence};
 use super::{BEAT, Message, Replacement};
 use crate::block::completions::{Completions, Waker};
 use crate::block::{Backend, Request};
@@ -19,14 +20,18 @@ use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 use storage::{Active, REQUESTS};
-use uio_ring::{Entry, Ring, RingError, Token};
+use uio_ring::{Entry, Recovered, Ring, RingError, Stage, Token};
 
 /// Commands in progress at a time, per device. More than that stay on the ring, which is what it is for. The
 /// kernel's default queue depth is 128.
 const COMMANDS: usize = 4096;
 /// The answer to a command that a defect of ours has spoilt.
 const DEFECT: Outcome = Outcome::CheckCondition(Sense::INTERNAL_FAILURE);
+
+/// In one of so many rounds the journal is told the time.
+const ROUNDS: u32 = 16;
 
 const DOORBELL: u64 = 0;
 const WAKER: u64 = 1;
@@ -37,7 +42,7 @@ pub type IdentitySource = Arc<dyn Fn() -> Result<Identity, String> + Send + Sync
 /// Why a device's thread ended. In every case all storage operations had returned before.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// It was told to; every command that was on the ring then has been answered. Later ones are still there.
+    /// It was told to; every command that it had begun has been answered. All others are still on the ring.
     Stopped,
     /// The kernel removed the device.
     Removed,
@@ -51,9 +56,10 @@ pub struct Served {
     lun: LogicalUnit,
     backend: Arc<dyn Backend>,
     identity: IdentitySource,
-    /// Called when storage has shut this client out: somebody may send a replacement.
-    fenced: Box<dyn FnMut() + Send>,
-    /// Whether it has been called for this backend.
+    /// Told what becomes of storage: somebody may send a replacement.
+    news: Box<dyn FnMut(News) + Send>,
+    silence: Silence,
+    /// Whether a replacement has been asked for.
     asked: bool,
     replacement: Option<Replacement>,
 
@@ -76,9 +82,12 @@ pub struct Served {
     private: usize,
     reply: Vec<u8>,
     params: Vec<u8>,
+    /// What a predecessor had consumed and not answered.
+    recovered: Vec<Recovered>,
+    /// Takes no more commands: what is on the ring is for the successor.
     stopping: bool,
-    /// Takes no more commands: it is stopping and has seen the end of the ring.
-    closed: bool,
+    /// Counts rounds, to look at the clock in a few of them only.
+    rounds: u32,
 }
 
 impl fmt::Debug for Served {
@@ -109,7 +118,8 @@ impl Served {
             lun,
             backend,
             identity,
-            fenced: Box::new(|| ()),
+            news: Box::new(|_| ()),
+            silence: Silence::default(),
             asked: false,
             replacement: None,
             completions: Completions::new(REQUESTS, waker.clone()),
@@ -126,17 +136,23 @@ impl Served {
             private: 0,
             reply: Vec::new(),
             params: Vec::new(),
+            recovered: Vec::new(),
             stopping: false,
-            closed: false,
+            rounds: 0,
         })
     }
 
-    /// The same, with somebody to tell when storage has shut the client out: once for each backend, on the device's
-    /// thread, which must not be held up. Commands get BUSY until a replacement comes ([`Handle::replace`]).
+    /// The same, with somebody to tell what becomes of storage, on the device's thread, which must not be held up. If
+    /// it has shut the client out, commands get BUSY until a replacement comes ([`Handle::replace`]).
     ///
     /// [`Handle::replace`]: super::Handle::replace
-    pub fn on_fenced(self, fenced: impl FnMut() + Send + 'static) -> Self {
-        Self { fenced: Box::new(fenced), ..self }
+    pub fn on_news(self, news: impl FnMut(News) + Send + 'static) -> Self {
+        Self { news: Box::new(news), ..self }
+    }
+
+    /// The same, with commands that a predecessor had consumed. They are carried out first.
+    pub fn with_recovered(self, recovered: Vec<Recovered>) -> Self {
+        Self { recovered, ..self }
     }
 
     pub(super) fn address(&self) -> (Sender<Message>, Arc<Waker>, Weak<dyn Backend>) {
@@ -173,7 +189,8 @@ impl Served {
 
     fn serve_until_exit(&mut self) -> Exit {
         // A predecessor may have published answers and died before it kicked.
-        let mut ended = self.ring.kick().and_then(|()| self.resume_erasure());
+        let mut ended =
+            self.ring.kick().and_then(|()| self.resume_erasure()).and_then(|()| self.begin_again());
         loop {
             match ended.and_then(|()| self.serve()) {
                 Ok(exit) => return exit,
@@ -190,7 +207,9 @@ impl Served {
                     ended = self.ring.rewind().and_then(|()| self.resume_erasure());
                 }
                 Err(error) => {
-                    tracing::error!(%error, "the ring cannot be used any more; restart the daemon to reset it");
+                    // A successor that went on with it would end here again.
+                    tracing::error!(%error, "the ring cannot be used any more and will be reset");
+                    self.ring.abandon_journal();
                     self.void_all();
                     return Exit::Failed(error.to_string());
                 }
@@ -211,7 +230,7 @@ impl Served {
                 && let Some(Replacement { backend, note, done }) = self.replacement.take()
             {
                 self.backend = backend;
-                self.asked = false;
+                (self.asked, self.silence) = (false, Silence::default());
                 // An erasure that has not begun yet begins on the new backend.
                 if self.exclusive.is_none() {
                     self.lun.renew(&note.text, note.ours);
@@ -219,31 +238,73 @@ impl Served {
                 }
                 let _ = done.send(());
             }
-            while !self.closed
-                && self.replacement.is_none()
-                && self.waiting.len() + self.active.len() < COMMANDS
-            {
-                match self.ring.next() {
-                    Some(Ok(Entry::Command(command))) => self.begin(command)?,
-                    Some(Ok(Entry::Tmr(tmr))) => self.abort(&tmr)?,
-                    Some(Err(error)) => return Err(error),
-                    None => {
-                        // An initiator that always has more to ask must not keep us for ever. What comes
-                        // from here on stays on the ring for the successor.
-                        self.closed = self.stopping;
-                        break;
-                    }
-                }
-            }
+            self.consume()?;
             self.answer_lost()?;
             self.ring.flush()?;
-            if self.closed && self.ring.outstanding() == 0 && self.out == 0 {
+            if self.stopping && self.ring.outstanding() == 0 && self.out == 0 {
                 return Ok(Exit::Stopped);
             }
             if let Some(exit) = self.sleep()? {
                 return Ok(exit);
             }
         }
+    }
+
+    /// Starts what is on the ring.
+    fn consume(&mut self) -> Result<(), RingError> {
+        // Before the ring is looked at: what comes later was queued later.
+        self.rounds = self.rounds.wrapping_add(1);
+        let now = self.rounds.is_multiple_of(ROUNDS).then(clock);
+        while !self.stopping
+            && self.replacement.is_none()
+            && self.waiting.len() + self.active.len() < COMMANDS
+        {
+            match self.ring.next() {
+                Some(Ok(Entry::Command(command))) => self.begin(command)?,
+                Some(Ok(Entry::Tmr(tmr))) => self.abort(&tmr)?,
+                Some(Err(error)) => return Err(error),
+                None => {
+                    now.into_iter().for_each(|now| self.ring.rested(now));
+                    break;
+                }
+            }
+        }
+        if let Some(error) = self.ring.journal_failure() {
+            tracing::warn!(%error, "without a journal: after a crash initiators get BUSY for what was in progress");
+        }
+        Ok(())
+    }
+
+    /// Begins what a predecessor had consumed, oldest first. Nothing of it is still under way, and nobody else has had
+    /// the image since (`daemon::adopt`).
+    fn begin_again(&mut self) -> Result<(), RingError> {
+        let mut result = Ok(());
+        for Recovered { command, stage } in std::mem::take(&mut self.recovered) {
+            match result {
+                Ok(()) => result = self.begin_recovered(command, stage),
+                Err(_) => self.ring.forget(command.token),
+            }
+        }
+        result
+    }
+
+    fn begin_recovered(&mut self, command: uio_ring::Command, stage: Stage) -> Result<(), RingError> {
+        if stage == Stage::Good {
+            return self.complete(command.token, &Outcome::Good);
+        }
+        if stage == Stage::Begun
+            && let Ok(decoded) =
+                guarded(|| self.lun.decode(command.cdb.as_bytes()), Err(Sense::INTERNAL_FAILURE))
+        {
+            let transfer = Transfer { len: command.token.data().len() };
+            match guarded(|| self.lun.start_again(&decoded, &transfer), Some(Step::Done(DEFECT))) {
+                None => {}
+                Some(Step::Run(job)) => return self.run_job(job, Some(command.token)),
+                Some(Step::Done(outcome)) => return self.complete(command.token, &outcome),
+                Some(_) => return self.complete(command.token, &DEFECT), // nothing else begins
+            }
+        }
+        self.begin(command)
     }
 
     /// Sleeps until there is something to do.
@@ -265,7 +326,12 @@ impl Served {
         let ready = self.epoll.wait(&mut events, timeout);
         self.waker.awake();
         let count = match ready {
-            Ok(count) => count,
+            Ok(count) => {
+                if count == 0 {
+                    self.rounds = u32::MAX; // it has been quiet: the next round looks at the clock
+                }
+                count
+            }
             Err(Errno::EINTR) => 0,
             Err(errno) => return Err(RingError::Kick(errno.into())),
         };
@@ -358,6 +424,12 @@ impl Served {
             Step::Wait | Step::Detach(_) => self.complete(token, &DEFECT), // only ever answers to `resume`
         }
     }
+}
+
+/// Milliseconds of a clock that all processes of this host share, and that stands still with the kernel's timers.
+pub(crate) fn clock() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
+    now.map_or(0, |now| u64::try_from(Duration::from(now).as_millis()).unwrap_or(0)) // 0: long ago
 }
 
 /// Runs a step of the pure layers; a panic there is that command's HARDWARE ERROR, never silence.

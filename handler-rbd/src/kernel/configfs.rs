@@ -72,6 +72,22 @@ impl Backstore {
         self.number("attrib/cmd_time_out")
     }
 
+    /// Whether some fabric exports it.
+    pub fn is_exported(&self) -> Result<bool, FileError> {
+        Ok(file::text(&self.dir.join("info"))?.contains("Status: ACTIVATED"))
+    }
+
+    /// Seconds that a command waits for room on the ring; -1 is as `cmd_time_out`, 0 not at all.
+    pub fn qfull_time_out(&self) -> Result<i32, FileError> {
+        self.number("attrib/qfull_time_out")
+    }
+
+    /// Changes the size, in bytes. For a device that is set up the kernel asks first, with an event, and waits for
+    /// the answer.
+    pub fn set_dev_size(&self, size: u64) -> Result<(), FileError> {
+        file::write(&self.dir.join("attrib/dev_size"), &size.to_string())
+    }
+
     /// Whether initiators are told of a volatile write cache.
     pub fn emulate_write_cache(&self) -> Result<bool, FileError> {
         file::flag(&self.dir.join("attrib/emulate_write_cache"))

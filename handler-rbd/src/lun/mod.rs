@@ -6,6 +6,7 @@
 //! nothing. Knows nothing of the ring or of Ceph.
 
 mod access;
+mod again;
 mod copy;
 mod erase;
 mod fill;
@@ -124,6 +125,12 @@ impl LogicalUnit {
     /// unmap: its block, to see whether it is zero.
     pub fn parameters(&self, command: &Command) -> usize {
         provision::parameters(command, self.block_size)
+    }
+
+    /// Begins a command again that storage may have done, in part or as a whole, for a process that died. `None`: begin it
+    /// as usual ([`LogicalUnit::start`]).
+    pub fn start_again(&self, command: &Command, transfer: &Transfer) -> Option<Step> {
+        again::start(self, command, *transfer)
     }
 
     /// Begins a command.

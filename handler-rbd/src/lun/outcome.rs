@@ -84,6 +84,8 @@ pub fn of_failure(error: BackendError, direction: Direction) -> Outcome {
         ErrorKind::Miscompare { offset } => Sense::miscompare(offset),
         // An initiator cannot cause this: what it asked for has been checked. So it is our own defect.
         ErrorKind::Invalid => Sense::INTERNAL_FAILURE,
+        // The image was shrunk. No defect of the medium, and trying again does not help.
+        ErrorKind::PastEnd => Sense::LBA_OUT_OF_RANGE,
         // Trying again does not help and nor does another path; somebody has to look.
         ErrorKind::Gone => Sense::MANUAL_INTERVENTION,
         ErrorKind::Io => match direction {
@@ -114,6 +116,7 @@ mod tests {
             (ErrorKind::ReadOnly, Write, 0x02, Some([0x07, 0x27, 0x00])),
             (ErrorKind::Miscompare { offset: 3 }, Write, 0x02, Some([0x0e, 0x1d, 0x00])),
             (ErrorKind::Invalid, Write, 0x02, Some([0x04, 0x44, 0x00])),
+            (ErrorKind::PastEnd, Write, 0x02, Some([0x05, 0x21, 0x00])),
             (ErrorKind::Gone, Read, 0x02, Some([0x02, 0x04, 0x03])),
             (ErrorKind::Io, Read, 0x02, Some([0x03, 0x11, 0x00])),
             (ErrorKind::Io, Write, 0x02, Some([0x03, 0x0c, 0x00])),

@@ -179,8 +179,8 @@ fn outcome(request: &Request, ret: isize) -> Result<(), BackendError> {
         }
         _ if ret < 0 => Err(backend_error(Errno(errno()))),
         Op::Read(range) if (ret.unsigned_abs() as u64) < range.len => {
-            // Past the image's end, which shrank: the rest of the buffer holds an old command's bytes.
-            Err(BackendError { kind: ErrorKind::Io, errno: 0 })
+            // Past the image's end, which has just shrunk: the rest of the buffer holds an old command's bytes.
+            Err(BackendError::new(ErrorKind::PastEnd))
         }
         _ => Ok(()),
     }
@@ -227,7 +227,7 @@ mod tests {
     fn a_short_read_is_an_error_and_other_positive_results_are_not() {
         let range = ByteRange { offset: 0, len: 512 };
         assert_eq!(outcome(&request(Op::Read(range)), 512), Ok(()));
-        let short = BackendError { kind: ErrorKind::Io, errno: 0 };
+        let short = BackendError::new(ErrorKind::PastEnd);
         assert_eq!(outcome(&request(Op::Read(range)), 511), Err(short));
         assert_eq!(outcome(&request(Op::Write(range)), 0), Ok(()));
         assert_eq!(outcome(&request(Op::CompareAndWrite(range)), 0), Ok(()));

@@ -26,6 +26,9 @@ unsafe extern "C" {
     ) -> ::core::ffi::c_int;
 }
 unsafe extern "C" {
+    pub fn rados_set_pool_full_try(io: rados_ioctx_t);
+}
+unsafe extern "C" {
     pub fn rados_service_register(
         cluster: rados_t,
         service: *const ::core::ffi::c_char,
@@ -47,6 +50,9 @@ pub struct rbd_image_t(pub *mut ::core::ffi::c_void);
 pub struct rbd_completion_t(pub *mut ::core::ffi::c_void);
 pub type rbd_callback_t = ::core::option::Option<
     unsafe extern "C" fn(cb: rbd_completion_t, arg: *mut ::core::ffi::c_void),
+>;
+pub type rbd_update_callback_t = ::core::option::Option<
+    unsafe extern "C" fn(arg: *mut ::core::ffi::c_void),
 >;
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
@@ -90,6 +96,31 @@ const _: () = {
 pub const RBD_LOCK_MODE_EXCLUSIVE: rbd_lock_mode_t = 0;
 pub const RBD_LOCK_MODE_SHARED: rbd_lock_mode_t = 1;
 pub type rbd_lock_mode_t = ::core::ffi::c_uint;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct rbd_image_watcher_t {
+    pub addr: *mut ::core::ffi::c_char,
+    pub id: i64,
+    pub cookie: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of rbd_image_watcher_t",
+    ][::core::mem::size_of::<rbd_image_watcher_t>() - 24usize];
+    [
+        "Alignment of rbd_image_watcher_t",
+    ][::core::mem::align_of::<rbd_image_watcher_t>() - 8usize];
+    [
+        "Offset of field: rbd_image_watcher_t::addr",
+    ][::core::mem::offset_of!(rbd_image_watcher_t, addr) - 0usize];
+    [
+        "Offset of field: rbd_image_watcher_t::id",
+    ][::core::mem::offset_of!(rbd_image_watcher_t, id) - 8usize];
+    [
+        "Offset of field: rbd_image_watcher_t::cookie",
+    ][::core::mem::offset_of!(rbd_image_watcher_t, cookie) - 16usize];
+};
 pub const RBD_CONFIG_SOURCE_CONFIG: rbd_config_source_t = 0;
 pub const RBD_CONFIG_SOURCE_POOL: rbd_config_source_t = 1;
 pub const RBD_CONFIG_SOURCE_IMAGE: rbd_config_source_t = 2;
@@ -173,6 +204,18 @@ unsafe extern "C" {
 }
 unsafe extern "C" {
     pub fn rbd_get_flags(image: rbd_image_t, flags: *mut u64) -> ::core::ffi::c_int;
+}
+unsafe extern "C" {
+    pub fn rbd_is_exclusive_lock_owner(
+        image: rbd_image_t,
+        is_owner: *mut ::core::ffi::c_int,
+    ) -> ::core::ffi::c_int;
+}
+unsafe extern "C" {
+    pub fn rbd_lock_acquire(
+        image: rbd_image_t,
+        lock_mode: rbd_lock_mode_t,
+    ) -> ::core::ffi::c_int;
 }
 unsafe extern "C" {
     pub fn rbd_lock_get_owners(
@@ -305,6 +348,9 @@ unsafe extern "C" {
     pub fn rbd_aio_release(c: rbd_completion_t);
 }
 unsafe extern "C" {
+    pub fn rbd_flush(image: rbd_image_t) -> ::core::ffi::c_int;
+}
+unsafe extern "C" {
     pub fn rbd_aio_flush(image: rbd_image_t, c: rbd_completion_t) -> ::core::ffi::c_int;
 }
 unsafe extern "C" {
@@ -327,6 +373,30 @@ unsafe extern "C" {
         image: rbd_image_t,
         key: *const ::core::ffi::c_char,
     ) -> ::core::ffi::c_int;
+}
+unsafe extern "C" {
+    pub fn rbd_update_watch(
+        image: rbd_image_t,
+        handle: *mut u64,
+        watch_cb: rbd_update_callback_t,
+        arg: *mut ::core::ffi::c_void,
+    ) -> ::core::ffi::c_int;
+}
+unsafe extern "C" {
+    pub fn rbd_update_unwatch(image: rbd_image_t, handle: u64) -> ::core::ffi::c_int;
+}
+unsafe extern "C" {
+    pub fn rbd_watchers_list(
+        image: rbd_image_t,
+        watchers: *mut rbd_image_watcher_t,
+        max_watchers: *mut usize,
+    ) -> ::core::ffi::c_int;
+}
+unsafe extern "C" {
+    pub fn rbd_watchers_list_cleanup(
+        watchers: *mut rbd_image_watcher_t,
+        num_watchers: usize,
+    );
 }
 unsafe extern "C" {
     pub fn rbd_config_image_list(

@@ -40,11 +40,23 @@ pub struct ClusterConfig {
     pub zero_copy_writes: bool,
 }
 
+/// How long a client's operations may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TimeOuts {
+    /// One operation on an OSD: `rados_osd_op_timeout`.
+    pub operation: Duration,
+    /// Until the lock of a client that died is to be had: `osd_client_watch_timeout`.
+    pub lock: Duration,
+    /// A monitor's answer, and connecting.
+    pub monitors: Duration,
+}
+
 /// A connected RADOS client. Disconnects when the last image of it is closed and this is dropped.
 pub struct Cluster {
     pub(super) zero_copy_writes: bool,
     rados: Arc<Rados>,
     id: String,
+    time_outs: TimeOuts,
 }
 
 /// What the service map says of an image, in the words of tcmu-runner.
@@ -86,10 +98,15 @@ impl Cluster {
         let rados = Rados::create(name.as_deref()).map_err(other("creating a RADOS client"))?;
         read_conf(&rados, config)?;
         let seconds = whole_seconds(config.connect_timeout);
-        configure(&rados, config, seconds)?;
+        let time_outs = configure(&rados, config, seconds)?;
         let id = config.id.clone().unwrap_or_else(|| "admin".into());
         rados.connect().map_err(|errno| connect_error(&rados, errno, &id, seconds))?;
-        Ok(Self { zero_copy_writes: config.zero_copy_writes, rados: Arc::new(rados), id })
+        Ok(Self { zero_copy_writes: config.zero_copy_writes, rados: Arc::new(rados), id, time_outs })
+    }
+
+    /// How long its operations may take.
+    pub fn time_outs(&self) -> TimeOuts {
+        self.time_outs
     }
 
     /// The client's addresses, as [`Cluster::blocklist`] takes them. They change with every connection
@@ -189,7 +206,7 @@ fn read_conf(rados: &Rados, config: &ClusterConfig) -> Result<(), ConnectError> 
     rados.read_conf(Some(&c_path)).map_err(unreadable)
 }
 
-fn configure(rados: &Rados, config: &ClusterConfig, connect_seconds: u64) -> Result<(), ConnectError> {
+fn configure(rados: &Rados, config: &ClusterConfig, connect_seconds: u64) -> Result<TimeOuts, ConnectError> {
     let number = |option: &CStr| rados.get(option).ok().and_then(|v| v.parse::<f64>().ok()).unwrap_or(0.0);
     let recovery = number(c"osd_heartbeat_grace") + number(c"osd_heartbeat_interval");
     let asked = config.op_timeout.map(|t| t.as_secs_f64());
@@ -201,6 +218,11 @@ fn configure(rados: &Rados, config: &ClusterConfig, connect_seconds: u64) -> Res
             asked.unwrap_or_default()
         );
     }
+    let time_outs = TimeOuts {
+        operation: seconds(op_timeout),
+        lock: seconds(number(c"osd_client_watch_timeout")),
+        monitors: Duration::from_secs(connect_seconds),
+    };
     let connect_timeout = connect_seconds.to_string();
     let op_timeout = op_timeout.to_string();
     let asked_for: [(&CStr, &str); 4] = [
@@ -217,7 +239,12 @@ fn configure(rados: &Rados, config: &ClusterConfig, connect_seconds: u64) -> Res
             errno,
         })?;
     }
-    Ok(())
+    Ok(time_outs)
+}
+
+/// A time-out as configured: in seconds, and so large that it is as good as none where it is no time.
+fn seconds(number: f64) -> Duration {
+    Duration::try_from_secs_f64(number).unwrap_or(Duration::from_secs(u32::MAX.into()))
 }
 
 /// The operation time-out in seconds: what was `asked` for, else what is `configured`, provided that it is

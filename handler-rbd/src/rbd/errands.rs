@@ -62,6 +62,11 @@ impl Errands {
         Self { image: image.clone(), signature: Arc::new(signature), worker, closing }
     }
 
+    /// Addresses of the client that has the image open.
+    pub(super) fn owner(&self) -> &str {
+        &self.signature.owner
+    }
+
     pub(super) fn has_note(&self) -> bool {
         self.signature.noted.load(Ordering::Relaxed)
     }

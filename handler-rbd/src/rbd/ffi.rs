@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 mod image;
+mod watch;
 
 use super::bindings as b;
 use ceph::rados;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::{fmt, io, ptr};
 
 pub(super) use image::{ImageOption, OptionSource, RawImage};
+pub(super) use watch::Watch;
 
 /// A positive errno of librados or librbd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -238,7 +240,12 @@ impl IoCtx {
         let mut handle: rados::rados_ioctx_t = ptr::null_mut();
         // SAFETY: the client is connected and kept alive by the `Arc` stored beside the new handle.
         check(unsafe { rados::rados_ioctx_create(rados.0.0, pool.as_ptr(), &raw mut handle) })?;
-        Ok(Self { handle: b::rados_ioctx_t(handle), _rados: rados.clone() })
+        let handle = b::rados_ioctx_t(handle);
+        // On a full pool what needs no space (overwriting, discarding) is done then, and what does fails at once;
+        // else a write hangs until its time-out and nobody knows why. librbd goes by this for the images it opens.
+        // SAFETY: the context is live; the call sets a flag in it, and nobody else has it yet.
+        unsafe { b::rados_set_pool_full_try(handle) };
+        Ok(Self { handle, _rados: rados.clone() })
     }
 }
 

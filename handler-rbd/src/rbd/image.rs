@@ -1,15 +1,16 @@
 //! An open image: opened, verified, and closed when nothing is out.
 
 use super::aio::Flights;
-use super::cluster::{Cluster, endpoints};
+use super::cluster::Cluster;
 use super::errands::Errands;
 use super::error::{OpenError, backend_error};
-use super::ffi::{Errno, ImageOption, IoCtx, OptionSource, RawImage, c_string};
+use super::ffi::{Errno, ImageOption, IoCtx, OptionSource, RawImage, Watch, c_string};
+use super::lock::Lock;
 use super::media;
-use crate::block::{Backend, BackendError, Limits, Op, Request};
+use crate::block::{Backend, BackendError, ErrorKind, Limits, Op, Request};
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// librbd 16 refuses to compare and write more than what lies in one sector of this many bytes
 /// (`ImageCompareAndWriteRequest`).
@@ -28,6 +29,7 @@ pub struct Image {
     raw: Arc<RawImage>,
     flights: Flights,
     errands: Errands,
+    watch: Mutex<Option<Watch>>,
     cluster: Arc<Cluster>,
     pool: String,
     name: String,
@@ -76,6 +78,7 @@ impl Image {
         Ok(Self {
             flights: Flights::new(),
             errands: Errands::new(&raw, &id, &owner),
+            watch: Mutex::new(None),
             pool: pool.into(),
             name: image.into(),
             id,
@@ -104,24 +107,9 @@ impl Image {
         &self.cluster
     }
 
-    /// Breaks the exclusive lock if a client of these addresses ([`Cluster::addresses`]) holds it, and says
-    /// whether it did. For a predecessor that was blocklisted: nobody waits for its watch to time out then.
-    pub fn break_lock_of(&self, addresses: &str) -> Result<bool, BackendError> {
-        if !self.has_lock {
-            return Ok(false); // librbd answers questions about a lock that cannot be with EINVAL
-        }
-        let predecessor = endpoints(addresses);
-        for owner in self.raw.lock_owners().map_err(backend_error)? {
-            if endpoints(&owner).iter().any(|endpoint| predecessor.contains(endpoint)) {
-                let owner = c_string(&owner).map_err(backend_error)?;
-                return match self.raw.break_lock(&owner) {
-                    Ok(()) => Ok(true),
-                    Err(Errno(libc::ENOENT)) => Ok(false),
-                    Err(errno) => Err(backend_error(errno)),
-                };
-            }
-        }
-        Ok(false)
+    /// What is needed to take over the exclusive lock; `None` for an image that has none.
+    pub fn lock(&self) -> Option<Lock<'_>> {
+        self.has_lock.then_some(Lock { image: &self.raw, owner: self.errands.owner() })
     }
 }
 
@@ -130,6 +118,19 @@ impl Backend for Image {
         let size = self.raw.size().map_err(backend_error)?;
         self.size.store(size, Ordering::Relaxed);
         Ok(size)
+    }
+
+    fn watch(&self, changed: Box<dyn Fn() + Send + Sync>) -> Result<(), BackendError> {
+        let watch = Watch::begin(&self.raw, changed).map_err(backend_error)?;
+        *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch);
+        Ok(())
+    }
+
+    fn hold_on(&self) -> Result<(), BackendError> {
+        if !self.has_lock || !self.raw.owns_lock().map_err(backend_error)? {
+            return Ok(());
+        }
+        self.raw.hold_lock().map_err(backend_error)
     }
 
     fn note(&self) -> Result<Vec<u8>, BackendError> {
@@ -141,6 +142,11 @@ impl Backend for Image {
     }
 
     fn submit(&self, request: Box<Request>) {
+        // librbd writes only what of a range is within the image, and calls that a success.
+        let size = self.size.load(Ordering::Relaxed);
+        if request.op.range().is_some_and(|range| range.offset.saturating_add(range.len) > size) {
+            return request.finish(Err(BackendError::new(ErrorKind::PastEnd)));
+        }
         match request.op {
             Op::Extents(_) | Op::SetNote => self.errands.take(request),
             _ => self.flights.start(&self.raw, request),
@@ -160,6 +166,8 @@ impl Backend for Image {
 
 impl Drop for Image {
     fn drop(&mut self) {
+        // Waits for a callback under way.
+        drop(self.watch.get_mut().unwrap_or_else(PoisonError::into_inner).take());
         self.errands.close();
         let out = self.flights.out();
         if out > 0 {

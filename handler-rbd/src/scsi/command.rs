@@ -283,6 +283,23 @@ impl Command {
         }
     }
 
+    /// Whether it may change what the medium holds.
+    pub fn changes_medium(&self) -> bool {
+        matches!(
+            self,
+            Self::Write(_)
+                | Self::CompareAndWrite(_)
+                | Self::WriteAtomic(_)
+                | Self::OrWrite(_)
+                | Self::WriteAndVerify { .. }
+                | Self::WriteSame { .. }
+                | Self::Unmap { .. }
+                | Self::ExtendedCopy { .. }
+                | Self::FormatUnit { .. }
+                | Self::Sanitize(_)
+        )
+    }
+
     /// What the data buffer is for.
     pub fn data(&self) -> DataPhase {
         match *self {

@@ -2,4 +2,5 @@
 
 pub mod dbus;
 pub mod keeper;
+pub mod status;
 pub mod supervisor;

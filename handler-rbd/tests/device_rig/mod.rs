@@ -33,7 +33,10 @@ pub(crate) fn served(kernel: &MockKernel, disk: &Arc<Memory>, source: IdentitySo
 pub(crate) fn served_by(kernel: &MockKernel, disk: Arc<dyn Backend>, source: IdentitySource) -> Served {
     let side = kernel.user_side().unwrap();
     let mapping = Mapping::new(&side.memory, side.len).unwrap();
-    let ring = Ring::attach(Doorbell::new(side.doorbell), mapping).unwrap();
+    served_on(Ring::attach(Doorbell::new(side.doorbell), mapping).unwrap(), disk, source)
+}
+
+pub(crate) fn served_on(ring: Ring, disk: Arc<dyn Backend>, source: IdentitySource) -> Served {
     let limits = disk.limits();
     let geometry = Geometry { block_size: 512, size: DISK, max_sectors: 1024, limits };
     let unit = LogicalUnit::with_note(geometry, &disk.note().unwrap());

@@ -14,5 +14,7 @@ mod limits;
 mod notes;
 mod opening;
 mod operations;
+mod resizing;
 mod ring;
 mod setup;
+mod timeouts;

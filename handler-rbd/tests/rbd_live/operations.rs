@@ -140,7 +140,7 @@ fn a_read_beyond_the_end_is_an_error_not_old_bytes() {
     let mut device = Device::new(64 * KIB);
     let op = Op::Read(range(MIB - 512, 1024));
     let (result, _) = device.with_pages(&image, op, &[(0, 1024)], &[]);
-    assert_eq!(result, Err(BackendError { kind: ErrorKind::Io, errno: 0 }));
+    assert_eq!(result, Err(BackendError::new(ErrorKind::PastEnd)));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::ring::FakeRing;
 use handler_rbd::block::completions::{Completions, Waker};
 use handler_rbd::block::{Backend, BackendError, Buffer, ByteRange, Op, Request};
-use handler_rbd::rbd::{Cluster, ClusterConfig, Image};
+use handler_rbd::rbd::{Cluster, ClusterConfig, Image, Owner};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -174,4 +174,14 @@ pub(crate) fn pattern(seed: u64, len: usize) -> Vec<u8> {
         (seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ i.wrapping_mul(0xff51_afd7_ed55_8ccd)).to_le_bytes()
     };
     (0..len.div_ceil(8) as u64).flat_map(word).take(len).collect()
+}
+
+/// Breaks the lock of a fenced client and takes it; whether nobody else can have had it in between.
+pub(crate) fn take_over(image: &Image, predecessor: &str) -> Result<bool, BackendError> {
+    let (lock, predecessors) = (image.lock().unwrap(), [predecessor.to_owned()]);
+    match lock.owner(&predecessors)? {
+        Owner::Predecessor(owner) => lock.break_of(&owner)?,
+        owner => panic!("{owner:?}"),
+    }
+    lock.take_over(&predecessors)
 }

@@ -3,7 +3,7 @@
 use super::{DEFECT, Served};
 use crate::lun::Outcome;
 use std::num::NonZeroU32;
-use uio_ring::{Response, RingError, Token};
+use uio_ring::{Response, RingError, Stage, Token};
 
 impl Served {
     /// Answers a command that moved no data.
@@ -11,8 +11,10 @@ impl Served {
         if !matches!(outcome, Outcome::Good) {
             return self.answer(token, outcome, None);
         }
-        // Invariant "no foreign bytes": with GOOD the kernel hands the whole buffer to a reader.
+        // Invariant "no foreign bytes": with GOOD the kernel hands the whole buffer to a reader. What the initiator has
+        // sent is gone then, so that a successor must not do the command again.
         let token = self.still_ours(token)?;
+        self.ring.reached(token.id(), Stage::Good);
         token.data().zero_from(0);
         self.answer(token, outcome, None)
     }

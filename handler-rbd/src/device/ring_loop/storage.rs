@@ -1,14 +1,15 @@
 //! Jobs and storage: tasks become requests, requests that come back become the jobs' next steps.
 
 use super::super::identity::Parked;
+use super::super::news::News;
 use super::{BEAT, COMMANDS, DEFECT, Served, guarded};
-use crate::block::{BackendError, Buffer, ErrorKind, Request};
+use crate::block::{BackendError, Buffer, ErrorKind, Op, Request};
 use crate::lun::{Answer, Finished, Job, Memory, Outcome, Step, Task};
 use crate::scsi::Sense;
 use nix::sys::epoll::{EpollEvent, EpollTimeout};
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
-use uio_ring::{CmdId, RingError, Tmr, Token};
+use uio_ring::{CmdId, RingError, Stage, Tmr, Token};
 
 /// Most requests that one command has at storage at a time.
 const FAN_OUT: usize = 8;
@@ -83,7 +84,12 @@ impl Served {
             active.out += 1;
             self.out += 1;
             self.private += private(&request.buffer);
+            if !active.detached {
+                self.ring.reached(active.id, Stage::Begun);
+            }
+            uio_ring::crash_point!("submit-none");
             self.backend.submit(request);
+            uio_ring::crash_point!("submit-done");
         }
         if active.out == 0 {
             tracing::error!("a job asked for nothing and did not end");
@@ -95,7 +101,9 @@ impl Served {
 
     /// A request came back.
     pub(super) fn finished(&mut self, mut request: Box<Request>) -> Result<(), RingError> {
+        uio_ring::crash_point!("returned");
         let slot = request.slot;
+        self.tell_of(&request.op, request.result);
         self.out -= 1;
         self.private -= private(&request.buffer);
         let active = &mut self.active[slot];
@@ -107,10 +115,6 @@ impl Served {
             Buffer::None => {}
         }
         let result = std::mem::replace(&mut request.result, Err(BackendError::new(ErrorKind::Io)));
-        if !self.asked && result.is_err_and(|error| error.kind == ErrorKind::Fenced) {
-            self.asked = true;
-            (self.fenced)();
-        }
         let finished = Finished { op: request.op, result, answer };
         self.idle.push(request);
         if let Some(outcome) = active.ending {
@@ -142,6 +146,16 @@ impl Served {
         }
     }
 
+    /// Tells the owner what the result of an operation says of storage.
+    fn tell_of(&mut self, op: &Op, result: Result<(), BackendError>) {
+        let fenced = result.is_err_and(|error| error.kind == ErrorKind::Fenced);
+        let news = if fenced { Some(News::Fenced) } else { self.silence.heard(op, result) };
+        if let Some(news) = news.filter(|_| !self.asked) {
+            self.asked = matches!(news, News::Fenced | News::Settled);
+            (self.news)(news);
+        }
+    }
+
     /// Ends a command that storage was asked for.
     fn end(&mut self, slot: usize, step: Step) -> Result<(), RingError> {
         let Active { token, job, .. } = self.active.remove(slot);
@@ -161,7 +175,12 @@ impl Served {
             };
             match usize::try_from(job.data_in()) {
                 Ok(len @ 1..) if matches!(outcome, Outcome::Good) => self.answer_data(token, len),
-                _ if job.has_written_its_data() => self.answer(token, &outcome, None),
+                _ if job.has_written_its_data() => {
+                    if matches!(outcome, Outcome::Good) {
+                        self.ring.reached(token.id(), Stage::Good);
+                    }
+                    self.answer(token, &outcome, None)
+                }
                 _ => self.complete(token, &outcome),
             }?;
         }
@@ -195,9 +214,23 @@ impl Served {
         let parked = self.waiting.take(|parked| tmr.commands.contains(&parked.token.id()));
         self.for_each(parked, |device, Parked { token, .. }| device.complete(token, &ABORTED))?;
         match self.exclusive {
-            Some(slot) if tmr.commands.contains(&self.active[slot].id) => self.detach(slot, &ABORTED),
+            Some(slot) if tmr.commands.contains(&self.active[slot].id) => {
+                if self.has_begun(slot) {
+                    return self.detach(slot, &ABORTED);
+                }
+                self.exclusive = None;
+                let Active { token, job, .. } = self.active.remove(slot);
+                self.lun.spoilt(&job);
+                token.map_or(Ok(()), |token| self.complete(token, &ABORTED))
+            }
             _ => Ok(()),
         }
+    }
+
+    /// Whether anything of the job was given to storage, or its command was told GOOD: until its end a job that somebody
+    /// waits for always has a request there.
+    fn has_begun(&self, slot: usize) -> bool {
+        self.active[slot].out > 0 || self.active[slot].detached
     }
 
     /// Waits until storage has no request any more, without trusting our own counts: a panic may have come between.
@@ -236,6 +269,10 @@ impl Served {
     ///
     /// Invariant "the buffer outlives librbd": waits until storage has returned every request.
     pub(super) fn void_all(&mut self) {
+        // The kernel has answered BUSY for an erasure that has not begun: it is not to be carried out.
+        if let Some(slot) = self.exclusive.filter(|&slot| !self.has_begun(slot)) {
+            self.lun.spoilt(&self.active[slot].job);
+        }
         while self.out > 0 {
             while let Some(request) = self.completions.pop() {
                 self.out -= 1;

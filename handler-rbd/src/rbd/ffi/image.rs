@@ -197,6 +197,20 @@ impl RawImage {
         }
     }
 
+    /// Whether this client has the exclusive lock.
+    pub(in crate::rbd) fn owns_lock(&self) -> Result<bool, Errno> {
+        let mut owns = 0;
+        // SAFETY: stores one int; the image is open until drop.
+        check(unsafe { b::rbd_is_exclusive_lock_owner(self.handle, &raw mut owns) })?;
+        Ok(owns != 0)
+    }
+
+    /// Takes the exclusive lock, and from then on refuses it to clients that ask for it. Blocks.
+    pub(in crate::rbd) fn hold_lock(&self) -> Result<(), Errno> {
+        // SAFETY: the image is open until drop.
+        check(unsafe { b::rbd_lock_acquire(self.handle, b::RBD_LOCK_MODE_EXCLUSIVE) }).map(drop)
+    }
+
     /// Addresses of the clients that hold the managed lock; none if it is free.
     pub(in crate::rbd) fn lock_owners(&self) -> Result<Vec<String>, Errno> {
         let mut mode = b::RBD_LOCK_MODE_EXCLUSIVE;
@@ -217,6 +231,35 @@ impl RawImage {
         // SAFETY: frees the `count` strings that the call above allocated; `names` has copies.
         unsafe { b::rbd_lock_get_owners_cleanup(owners.as_mut_ptr(), count) };
         Ok(names)
+    }
+
+    /// Addresses of the clients that have the image open for writing, this one among them. Who holds the lock does.
+    pub(in crate::rbd) fn watchers(&self) -> Result<Vec<String>, Errno> {
+        let empty = b::rbd_image_watcher_t { addr: ptr::null_mut(), id: 0, cookie: 0 };
+        let mut room = 16;
+        loop {
+            let mut list = vec![empty; room];
+            let mut count = list.len();
+            // SAFETY: `list` has `count` elements; the function fills at most that many with strings that it allocates
+            // and stores how many, or ERANGE and how many it needs.
+            match check(unsafe { b::rbd_watchers_list(self.handle, list.as_mut_ptr(), &raw mut count) }) {
+                Err(Errno(libc::ERANGE)) if count > room => room = count,
+                Err(errno) => return Err(errno),
+                Ok(_) => {
+                    let count = count.min(list.len());
+                    let found = list[..count].iter().filter_map(|watcher| text(watcher.addr)).collect();
+                    // SAFETY: frees the strings of the `count` elements it filled; `found` has copies.
+                    unsafe { b::rbd_watchers_list_cleanup(list.as_mut_ptr(), count) };
+                    return Ok(found);
+                }
+            }
+        }
+    }
+
+    /// Flushes, for which librbd takes the exclusive lock. Blocks.
+    pub(in crate::rbd) fn flush(&self) -> Result<(), Errno> {
+        // SAFETY: the image is open until drop.
+        check(unsafe { b::rbd_flush(self.handle) }).map(drop)
     }
 
     /// Breaks the exclusive lock if `owner` holds it.

@@ -1,0 +1,83 @@
+//! The exclusive lock of an image, taken over from clients that are dead.
+//!
+//! librbd takes the lock with the first write and gives it up when another client asks. So whoever holds it has held it
+//! since that write: a client that still has it when it dies was the only writer from there on. A successor that takes
+//! it over without a gap may carry out what the dead client had accepted; after a gap, in which somebody else may have
+//! written, it may not ([`Lock::take_over`], docs/recovery.md).
+
+use super::cluster::endpoints;
+use super::error::backend_error;
+use super::ffi::{Errno, RawImage, c_string};
+use crate::block::BackendError;
+use std::fmt;
+
+/// The exclusive lock of an open image.
+pub struct Lock<'a> {
+    pub(super) image: &'a RawImage,
+    /// This client's addresses.
+    pub(super) owner: &'a str,
+}
+
+/// Who holds it.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// Nobody.
+    Nobody,
+    /// One of the clients that were asked about; its addresses as librbd has them.
+    Predecessor(String),
+    /// Somebody else.
+    Other,
+}
+
+impl Lock<'_> {
+    /// Whether one of the clients of these addresses ([`Cluster::addresses`](super::Cluster::addresses)) holds it.
+    pub fn owner(&self, predecessors: &[String]) -> Result<Owner, BackendError> {
+        let owners = self.image.lock_owners().map_err(backend_error)?;
+        Ok(match owners.into_iter().next() {
+            None => Owner::Nobody,
+            Some(owner) if is_one_of(&owner, predecessors) => Owner::Predecessor(owner),
+            Some(_) => Owner::Other,
+        })
+    }
+
+    /// Breaks it if this owner, as [`Lock::owner`] has named it, still holds it. The owner must have been fenced: nobody
+    /// waits for its watch to time out then.
+    pub fn break_of(&self, owner: &str) -> Result<(), BackendError> {
+        let owner = c_string(owner).map_err(backend_error)?;
+        match self.image.break_lock(&owner) {
+            Ok(()) | Err(Errno(libc::ENOENT)) => Ok(()),
+            Err(errno) => Err(backend_error(errno)),
+        }
+    }
+
+    /// Takes the lock, which nobody held a moment ago; whether nobody can have held it in between.
+    ///
+    /// Only who has the image open holds its lock, and a gateway has it open for as long as it serves it. So nobody
+    /// else may have it open before and after.
+    pub fn take_over(&self, predecessors: &[String]) -> Result<bool, BackendError> {
+        let before = self.is_alone(predecessors)?;
+        self.image.flush().map_err(backend_error)?;
+        let owners = self.image.lock_owners().map_err(backend_error)?;
+        let ours = owners.iter().any(|owner| is_one_of(owner, &[self.owner.to_owned()]));
+        Ok(before && ours && self.is_alone(predecessors)?)
+    }
+
+    fn is_alone(&self, predecessors: &[String]) -> Result<bool, BackendError> {
+        let watchers = self.image.watchers().map_err(backend_error)?;
+        let known = |watcher: &String| {
+            is_one_of(watcher, &[self.owner.to_owned()]) || is_one_of(watcher, predecessors)
+        };
+        Ok(watchers.iter().all(known))
+    }
+}
+
+fn is_one_of(client: &str, clients: &[String]) -> bool {
+    let client = endpoints(client);
+    clients.iter().any(|one| endpoints(one).iter().any(|endpoint| client.contains(endpoint)))
+}
+
+impl fmt::Debug for Lock<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lock").field("owner", &self.owner).finish_non_exhaustive()
+    }
+}
