@@ -28,6 +28,7 @@ time.sleep(300)
 PY
 python3 -c "import os; os.open('$uio', os.O_RDWR)" 2>&1 | grep -o 'Device or resource busy'
 for how in descriptor mapping; do
+  rm -f /tmp/hold.out
   daemon_stop KILL
   python3 /tmp/hold.py "$uio" $how >/tmp/hold.out & holder=$!
   wait_for 5 test -s /tmp/hold.out; cat /tmp/hold.out

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# targetcli saveconfig and restoreconfig, with the real targetcli: onto what is there already, and after all was cleared.
+# targetcli saveconfig and restoreconfig, with the real targetcli: after all was cleared, and in the
+# place of what is there (onto what is there targetcli itself restores nothing). Its attributes, written again, are taken.
 # limit: 300
 # shellcheck disable=SC1091
 . "$(dirname "$0")/lib.sh"
@@ -15,18 +16,16 @@ timeout 60 targetcli /iscsi create $IQN >/dev/null && timeout 60 targetcli /iscs
 attributes() { for n in restore0 restore1; do d=$(lun_path $n); for a in dev_size dev_config emulate_write_cache max_data_area_mb; do cat "$d/attrib/$a"; done; cat "$d/wwn/vpd_unit_serial"; done; ls $TARGET/iscsi/$IQN/tpgt_1/lun; }
 attributes >/tmp/before
 cli saveconfig /tmp/saved.json
-cli restoreconfig /tmp/saved.json
-attributes | cmp - /tmp/before && echo "as it was"
 cli clearconfig confirm=True
 ls -d $TARGET/core/user_*/restore? 2>/dev/null
 cli restoreconfig /tmp/saved.json
-attributes | cmp - /tmp/before && echo "as it was, again"
+attributes | cmp - /tmp/before && echo "restored as it was"
 cli restoreconfig /tmp/saved.json clear_existing=True
-attributes | cmp - /tmp/before && echo "as it was, a third time"
+attributes | cmp - /tmp/before && echo "replaced as it was"
 for n in restore0 restore1; do
   d=$(lun_path $n)
   # What restoring writes, once more, on a live device.
-  for a in dev_config dev_size emulate_write_cache cmd_time_out; do
+  for a in dev_config dev_size emulate_write_cache; do
     v=$(cat "$d/attrib/$a"); (echo -n "$v" >"$d/attrib/$a") 2>/tmp/err || echo "$n $a=$v: $(cat /tmp/err)"
   done
 done
@@ -36,9 +35,9 @@ END
 sed 's/^/      /' <<<"$output"
 matches "made" $'(^|\n)made\n' "$output"
 matches "saved" 'saveconfig 0' "$output"
-is "restoreconfig exits 0, three times" 3 "$(grep -c '^restoreconfig 0' <<<"$output")"
+is "restoreconfig exits 0, twice" 2 "$(grep -c '^restoreconfig 0' <<<"$output")"
 is "nothing was skipped or refused" "" "$(grep -iE 'error|could not|skipped|invalid|: .*(denied|failed)' <<<"$output")"
-matches "as it was, thrice" $'as it was\n.*as it was, again.*as it was, a third time' "$output"
+matches "as it was, twice" 'restored as it was.*replaced as it was' "${output//$'\n'/ }"
 ok "nothing left, daemon stopped" gw <<<'timeout 60 targetcli clearconfig confirm=True >/dev/null; clean'
 no_watcher restore0
 finish
