@@ -17,12 +17,14 @@ gw 100 DISK="$disk" <<<'"$SGTEST" check "$DISK" --state /tmp/state --seconds 25'
 pid=$!
 output=$(gw 60 <<'END'
 action=$(lun_path meddle)/action
+noticed() { grep -c 'dropping the commands in progress' /var/log/tcmu-runner.log; }
+before=$(noticed)
 sleep 2
 for n in 1 2 3 4 5 6 7 8; do echo 1 >$action/block_dev; sleep 0.2; echo 0 >$action/block_dev; sleep 0.3; done; echo "blocked 8 times"
 for n in 1 2 3 4 5 6 7 8; do echo 1 >$action/reset_ring; sleep 0.5; done; echo "reset 8 times"
 for n in 1 2 3 4 5 6 7 8; do echo 1 >$action/block_dev; echo 1 >$action/reset_ring; echo 0 >$action/block_dev; sleep 0.4; done; echo "both 8 times"
 daemon_alive && echo alive
-echo "noticed $(grep -c 'dropping the commands in progress' /var/log/tcmu-runner.log)"
+echo "noticed $(($(noticed) - before))"
 END
 )
 wait $pid
