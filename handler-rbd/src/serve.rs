@@ -67,12 +67,22 @@ pub fn serve(options: &Serve) -> anyhow::Result<()> {
     };
     let daemon = Daemon::new(settings, records);
     let _status = start_status(&options.run_dir, &daemon);
-    let netlink = start_netlink(&module, &daemon)?;
+    let mut loaded = module.instance();
+    let mut netlink = start_netlink(&module, &daemon)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "serving user:rbd");
 
     let mut supervisor = Supervisor::new();
     supervisor.ready(status(&daemon));
     let look = |supervisor: &mut Supervisor| {
+        // Loaded anew it has a netlink family of its own, and waits for nobody until it is told that we answer.
+        let found = module.instance();
+        if found.is_some() && found != loaded {
+            tracing::warn!("the kernel module was loaded anew, listening to it");
+            match start_netlink(&module, &daemon) {
+                Ok(thread) => (netlink, loaded) = (thread, found),
+                Err(error) => tracing::error!("devices cannot be added, trying again: {error:#}"),
+            }
+        }
         let (mut beats, _) = daemon.beats();
         beats.push(("netlink".into(), netlink.beats()));
         supervisor.look(Instant::now(), beats, status(&daemon));
@@ -89,6 +99,9 @@ pub fn serve(options: &Serve) -> anyhow::Result<()> {
 
 /// Whoever waits for an answer that we cannot give any more gets an error, and later creations do not wait.
 fn release_waiters(module: &Module) -> anyhow::Result<()> {
+    if !module.is_loaded() {
+        return Ok(()); // there are no devices, and nobody waits
+    }
     module.block_netlink(true)?;
     let reset = module.reset_netlink();
     let features = TcmuNetlink::connect().and_then(|link| link.set_features(false));

@@ -204,7 +204,11 @@ impl Served {
                     // BUSY, so none of it may be answered by us; ids and pages may be in use again.
                     tracing::error!(%error, "dropping the commands in progress and starting over");
                     self.void_all();
-                    ended = self.ring.rewind().and_then(|()| self.resume_erasure());
+                    ended = self
+                        .ring
+                        .rewind()
+                        .and_then(|()| self.refuse_queued())
+                        .and_then(|()| self.resume_erasure());
                 }
                 Err(error) => {
                     // A successor that went on with it would end here again.
@@ -215,6 +219,17 @@ impl Served {
                 }
             }
         }
+    }
+
+    /// After a reset from outside: BUSY for what has been queued since. The kernel gave it pages that were still lent to
+    /// storage, and a read of before the reset may have come to lie over its data. Its initiator sends that again.
+    fn refuse_queued(&mut self) -> Result<(), RingError> {
+        while let Some(entry) = self.ring.next() {
+            if let Entry::Command(command) = entry? {
+                self.complete(command.token, &Outcome::Busy)?;
+            }
+        }
+        self.ring.flush().map(drop)
     }
 
     fn serve(&mut self) -> Result<Exit, RingError> {

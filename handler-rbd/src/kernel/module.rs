@@ -7,6 +7,7 @@
 
 use super::{Sys, file, file::FileError};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tcmu_sys::paths::MODULE_PARAMETERS;
@@ -69,6 +70,11 @@ impl Module {
     /// Whether the module is in the kernel.
     pub fn is_loaded(&self) -> bool {
         self.directory().exists()
+    }
+
+    /// Which loading of the module this is; none if it is not loaded. Loaded anew it has another number.
+    pub fn instance(&self) -> Option<u64> {
+        std::fs::metadata(self.directory()).ok().map(|directory| directory.ino())
     }
 
     /// Loads the module, unless it is there already.
