@@ -8,7 +8,7 @@
 . "$(dirname "$0")/storm.sh"
 crash=${DAEMON_CRASH:-$LAB_TOP/target/crash-points/release/tcmu-rbd}
 points=$("$crash" crash-points) || fail "the points of $crash" "one a line" "$points"
-is "$crash names its points" 0 $?
+
 [[ -n $points ]] || finish
 
 # Each strike starts the next daemon: strike n arms it, strike n + 1 waits until it has killed itself.
@@ -30,7 +30,6 @@ for point in $points; do
   is "crashed at $point" yes "$( (($(grep -c "^$point:" <<<"$missed") < $(wc -w <<<"${STORM_COUNTS:-1 2 25}"))) && echo yes)"
 done
 if [[ $STORM_TIER != reset ]]; then storm_undisturbed; fi
-at_most "median stall of service, ms" 1000 "$(storm_field stall_median_ms)"
-echo "      longest stall $(storm_field stall_max_ms) ms, slowest command $(storm_field slowest_ms) ms"
+storm_stalls
 storm_down points
 finish
