@@ -3,6 +3,7 @@
 use clap::Parser;
 use handler_rbd::cli::{Cli, Command};
 use handler_rbd::service::status::{self, AskError, Format};
+use handler_rbd::service::supervisor;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -11,7 +12,7 @@ const NOT_RUNNING: u8 = 3;
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Serve(options) => handler_rbd::serve::serve(&options),
+        Command::Serve(options) => handler_rbd::serve::serve(&options).inspect_err(supervisor::failed),
         Command::Status { json, run_dir } => {
             match status::ask(&run_dir, if json { Format::Json } else { Format::Text }) {
                 Ok(answer) => std::io::stdout().write_all(answer.as_bytes()).map_err(Into::into),

@@ -5,6 +5,7 @@
 //! the open time-out. Nothing here touches the configfs directory of a device that is being removed.
 
 mod adopt;
+mod again;
 mod identity;
 mod journal;
 mod open;
@@ -32,7 +33,7 @@ use registry::{Claim, Departure, Registry};
 use size::Sizes;
 use state::Event as Happening;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Where images are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,13 +66,15 @@ pub struct Daemon {
     registry: Arc<Registry>,
     records: Arc<Records>,
     sizes: Sizes,
+    failures: again::Failures,
 }
 
 impl Daemon {
     /// A daemon without devices.
     pub fn new(settings: Settings, records: Arc<Records>) -> Arc<Self> {
         let (sizes, changes) = Sizes::new();
-        let daemon = Arc::new(Self { settings, registry: Arc::default(), records, sizes });
+        let (registry, failures) = (Arc::default(), again::Failures::default());
+        let daemon = Arc::new(Self { settings, registry, records, sizes, failures });
         daemon.follow_sizes(changes);
         daemon
     }
@@ -160,14 +163,14 @@ impl Daemon {
         attached: Attached,
         storage: Storage,
     ) -> Result<(), SetupError> {
-        let (daemon, device) = (self.clone(), uio.name.clone());
+        let (daemon, device, instance) = (self.clone(), uio.name.clone(), uio.instance);
         let (ticket, key) = (claim.ticket(), journal::key(uio));
         let ended = move |exit: &Exit| {
             drop(claim);
             tracing::info!(%device, ?exit, "device closed");
             if let Exit::Failed(_) = exit {
                 // As after a crash of the whole process, but for this device alone.
-                daemon.adopt_all();
+                daemon.take_on_again(instance);
             } else if *exit == Exit::Removed {
                 daemon.records.forget_journal(&key);
             }
@@ -179,7 +182,6 @@ impl Daemon {
                 daemon.heard(&of_news, slot, &last, what);
             }
         };
-        let instance = uio.instance;
         let changed = self.sizes.signal(instance);
         self.watch(uio, &storage);
         let handle = open::serve(&self.settings, uio, shape, attached, storage, news, ended)?;
@@ -195,6 +197,27 @@ impl Daemon {
     fn watch(&self, uio: &UioDevice, storage: &Storage) {
         if let Err(error) = storage.backend().watch(Box::new(self.sizes.signal(uio.instance))) {
             tracing::warn!(device = %uio.name, "'rbd resize' will not be noticed, set dev_size by hand: {error}");
+        }
+    }
+
+    /// A device has failed and is closed.
+    fn take_on_again(self: &Arc<Self>, instance: Instance) {
+        let pause = self.failures.pause(instance, Instant::now());
+        if pause.is_zero() {
+            return self.adopt_all();
+        }
+        tracing::error!(
+            minor = instance.minor,
+            "the device fails again and again; next try in {} s",
+            pause.as_secs()
+        );
+        let daemon = self.clone();
+        let again = move || {
+            std::thread::sleep(pause);
+            daemon.adopt_all();
+        };
+        if let Err(error) = std::thread::Builder::new().name("again".into()).spawn(again) {
+            tracing::error!(%error, "no thread to take the device on again with; restart the daemon");
         }
     }
 
@@ -244,7 +267,7 @@ impl Daemon {
 
     /// Ends all devices: every command that is on a ring is answered, then images are closed.
     pub fn shut_down(self: &Arc<Self>) {
-        let instances = self.registry.instances();
+        let instances = self.registry.close();
         let stops: Vec<_> = instances
             .into_iter()
             .filter_map(|instance| {

@@ -30,6 +30,7 @@ enum State {
 #[derive(Debug, Default)]
 struct Devices {
     number: u64,
+    closed: bool,
     by_instance: HashMap<Instance, (u64, State)>,
 }
 
@@ -83,10 +84,10 @@ impl Registry {
         &self.board
     }
 
-    /// A device that is to be opened. `None`: somebody is at it already.
+    /// A device that is to be opened. `None`: somebody is at it already, or will be after our end.
     pub(super) fn begin(self: &Arc<Self>, instance: Instance) -> Option<Claim> {
         let mut devices = self.lock();
-        if devices.by_instance.contains_key(&instance) {
+        if devices.closed || devices.by_instance.contains_key(&instance) {
             return None;
         }
         devices.number += 1;
@@ -165,9 +166,11 @@ impl Registry {
         (beats, others)
     }
 
-    /// All devices.
-    pub(super) fn instances(&self) -> Vec<Instance> {
-        self.lock().by_instance.keys().copied().collect()
+    /// All devices, to be ended. None begins any more: whoever were to take one on now would leave it to nobody.
+    pub(super) fn close(&self) -> Vec<Instance> {
+        let mut devices = self.lock();
+        devices.closed = true;
+        devices.by_instance.keys().copied().collect()
     }
 }
 
@@ -254,7 +257,8 @@ mod tests {
         let second = registry.begin(Instance { minor: 3, inode: 101 }).unwrap();
         drop(first);
         assert!(second.is_wanted());
-        assert_eq!(registry.instances(), [Instance { minor: 3, inode: 101 }]);
+        assert_eq!(registry.close(), [Instance { minor: 3, inode: 101 }]);
+        assert!(registry.begin(FIRST).is_none(), "the end has begun");
     }
 
     #[test]

@@ -99,7 +99,8 @@ impl Handle {
         let (alive, has_ended) = crossbeam_channel::bounded(0);
         std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             let _alive = alive;
-            // A panic takes down this device alone.
+            // A panic takes down this device alone. Those of the loop are caught in there; this one would be of the
+            // clearing up.
             let exit = catch_unwind(AssertUnwindSafe(|| served.run()));
             ended(&exit.unwrap_or_else(|_| Exit::Failed("its thread panicked".into())));
         })?;

@@ -173,9 +173,21 @@ impl Served {
         (self.lun.size(), self.lun.block_size())
     }
 
-    /// Serves the device until it is stopped, removed or broken. On return no storage operation is under
-    /// way, so backend and mapping may be closed.
+    /// Serves the device until it is stopped, removed or broken, or a defect stops it. On return no storage operation
+    /// is under way, so backend and mapping may be closed.
     pub fn run(mut self) -> Exit {
+        catch_unwind(AssertUnwindSafe(|| self.serve_until_exit())).unwrap_or_else(|_| {
+            tracing::error!(
+                "a defect has stopped the device's thread; once storage is done it is taken on anew"
+            );
+            // Invariant "the buffer outlives librbd": unwinding must not take the ring from under storage.
+            self.recall();
+            self.void_all();
+            Exit::Failed("its thread panicked".into())
+        })
+    }
+
+    fn serve_until_exit(&mut self) -> Exit {
         // A predecessor may have published answers and died before it kicked.
         let mut ended =
             self.ring.kick().and_then(|()| self.resume_erasure()).and_then(|()| self.begin_again());

@@ -7,6 +7,7 @@
 
 use sd_notify::NotifyState;
 use std::collections::HashMap;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 /// A thread that has not come round for so long is stuck. They come round every 5 s.
@@ -15,6 +16,9 @@ pub const STUCK: Duration = Duration::from_secs(15);
 const LOOK: Duration = Duration::from_secs(5);
 /// What ending takes beside the commands in progress: images are closed.
 const CLOSING: Duration = Duration::from_secs(30);
+
+/// After a failure the process ends no sooner: a manager starts it again at once.
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// The threads watched, by name, and how far each has counted.
 pub type Beats = Vec<(String, u64)>;
@@ -102,6 +106,15 @@ impl Supervisor {
 impl Default for Supervisor {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// The daemon could not start, or had to give up: why, for the manager, and a pause before it tries again, which there
+/// is not after a crash.
+pub fn failed(reason: &impl fmt::Display) {
+    if std::env::var_os("NOTIFY_SOCKET").is_some() {
+        tell(&[NotifyState::Status(&format!("{reason:#}").replace('\n', " "))]);
+        std::thread::sleep(PAUSE);
     }
 }
 

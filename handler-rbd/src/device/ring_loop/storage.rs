@@ -7,6 +7,8 @@ use crate::block::{BackendError, Buffer, ErrorKind, Op, Request};
 use crate::lun::{Answer, Finished, Job, Memory, Outcome, Step, Task};
 use crate::scsi::Sense;
 use nix::sys::epoll::{EpollEvent, EpollTimeout};
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 use uio_ring::{CmdId, RingError, Stage, Tmr, Token};
 
 /// Most requests that one command has at storage at a time.
@@ -17,6 +19,8 @@ const ABORTED: Outcome = Outcome::CheckCondition(Sense::ABORTED);
 const CROWD: usize = 256;
 /// With so many bytes of private memory at storage a command gets no second request at a time.
 const PRIVATE: usize = 64 << 20;
+/// How often a device that a defect has stopped looks whether storage is done, in ms: it may not be woken.
+const RECALL: u8 = 50;
 /// Requests at storage at a time: the first of each command, and those that were no longer the first.
 pub(super) const REQUESTS: usize = COMMANDS + CROWD;
 
@@ -229,6 +233,38 @@ impl Served {
         self.active[slot].out > 0 || self.active[slot].detached
     }
 
+    /// Waits until storage has no request any more, without trusting our own counts: a panic may have come between.
+    /// Each request, wherever it is, holds on to the queue that it comes back through.
+    pub(super) fn recall(&mut self) {
+        loop {
+            let returned: Vec<_> = std::iter::from_fn(|| self.completions.pop()).collect();
+            for request in returned {
+                self.reclaim(request);
+            }
+            if Arc::strong_count(&self.completions) == 1 + self.idle.len() {
+                // What storage wrote to memory before it gave the last request up is seen from here on.
+                fence(Ordering::Acquire);
+                break;
+            }
+            self.waker.going_to_sleep();
+            if self.completions.is_empty() {
+                let _ = self.epoll.wait(&mut [EpollEvent::empty(); 2], RECALL);
+            }
+            self.waker.awake();
+            self.beat();
+        }
+        (self.out, self.private) = (0, 0);
+    }
+
+    /// Takes a request back whose command needs no answer any more.
+    fn reclaim(&mut self, mut request: Box<Request>) {
+        match std::mem::replace(&mut request.buffer, Buffer::None) {
+            Buffer::Ring(token) => self.ring.forget(token),
+            Buffer::Owned(_) | Buffer::None => {}
+        }
+        self.idle.push(request);
+    }
+
     /// Ends everything in progress without answers: the kernel has answered, or no longer listens.
     ///
     /// Invariant "the buffer outlives librbd": waits until storage has returned every request.
@@ -238,13 +274,10 @@ impl Served {
             self.lun.spoilt(&self.active[slot].job);
         }
         while self.out > 0 {
-            while let Some(mut request) = self.completions.pop() {
+            while let Some(request) = self.completions.pop() {
                 self.out -= 1;
                 self.private -= private(&request.buffer);
-                if let Buffer::Ring(token) = std::mem::replace(&mut request.buffer, Buffer::None) {
-                    self.ring.forget(token);
-                }
-                self.idle.push(request);
+                self.reclaim(request);
             }
             self.waker.going_to_sleep();
             if self.out > 0 && self.completions.is_empty() {
