@@ -37,7 +37,7 @@ storm_run() {
   "$LAB" ns "$STORM" run --portal "$("$LAB" ip gateway):3260" --target "$IQN" --initiator "$CLIENT" --seed "$STORM_SEED" \
     --state "$LAB_DIR/share/state" "${options[@]}" "$@" >"$LAB_DIR/share/storm.txt" 2>&1 || true
   sed 's/^/      /' "$LAB_DIR/share/storm.txt" | cut -c1-400
-  storm=$(tail -n 1 "$LAB_DIR/share/storm.txt")
+  storm=$(grep '^storm: seed=' "$LAB_DIR/share/storm.txt" | tail -n 1)
   [[ -z $agent ]] || wait "$agent"
 }
 
