@@ -3,13 +3,15 @@
 //!
 //! Invariant "no late write": a client that is not closed in order may have writes on their way to the OSDs.
 //! Whoever serves its device next has the cluster refuse it first. A record is written before the client
-//! reads its first command and erased after its image was closed; what is found at start is of the dead.
+//! opens its image and erased after it was closed; what is found at start is of the dead. Before it opens, not only
+//! before it reads a command: an open image is watched, nobody can remove it, and of a client that died that is over at
+//! once only if it is fenced.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Where the records are kept. On tmpfs: a host that rebooted has no clients left.
@@ -44,16 +46,31 @@ struct Client {
     ours: bool,
 }
 
+/// Why there is no record.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The daemon is stopping, so no image may be opened any more.
+    #[error("the daemon is stopping")]
+    Stopping,
+    /// It cannot be written.
+    #[error(transparent)]
+    File(#[from] io::Error),
+}
+
 /// The records of this host.
 #[derive(Debug)]
 pub struct Records {
     dir: PathBuf,
     clients: Mutex<Clients>,
+    /// A client of ours has ended or was given up.
+    fewer: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Clients {
     number: u64,
+    /// There are to be no more of ours.
+    closed: bool,
     by_number: HashMap<u64, Client>,
 }
 
@@ -74,7 +91,7 @@ impl Records {
             let addresses = fs::read_to_string(&path)?.trim().to_owned();
             clients.add(Client { device, addresses, path, ours: false });
         }
-        Ok(Arc::new(Self { dir: dir.to_owned(), clients: Mutex::new(clients) }))
+        Ok(Arc::new(Self { dir: dir.to_owned(), clients: Mutex::new(clients), fewer: Condvar::new() }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Clients> {
@@ -89,9 +106,12 @@ impl Records {
     }
 
     /// Records a client of this process.
-    pub fn begin(self: &Arc<Self>, device: &DeviceKey, addresses: &str) -> io::Result<Record> {
+    pub fn begin(self: &Arc<Self>, device: &DeviceKey, addresses: &str) -> Result<Record, RecordError> {
         fs::create_dir_all(&self.dir)?;
         let mut clients = self.lock();
+        if clients.closed {
+            return Err(RecordError::Stopping);
+        }
         let unique = format!("{}-{}", std::process::id(), clients.number);
         let path = self.dir.join(format!("{}.{unique}{SUFFIX}", device.0));
         let new = path.with_extension("new");
@@ -164,6 +184,18 @@ impl Records {
         for client in self.lock().by_number.values_mut().filter(|client| client.device == *device) {
             client.ours = false;
         }
+        self.fewer.notify_all();
+    }
+
+    /// From here on there are no more clients of ours. Waits until all have closed their images, also those that were
+    /// opening them, or were given up; at most `patience`. Whether they have.
+    pub fn close(&self, patience: Duration) -> bool {
+        let mut clients = self.lock();
+        clients.closed = true;
+        let some = |clients: &mut Clients| clients.by_number.values().any(|client| client.ours);
+        let waited = self.fewer.wait_timeout_while(clients, patience, some);
+        let (mut clients, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        !some(&mut clients)
     }
 }
 
@@ -202,6 +234,7 @@ impl Record {
         if let Some(client) = self.records.lock().by_number.get_mut(&self.number) {
             client.ours = false;
         }
+        self.records.fewer.notify_all();
         std::mem::forget(self);
     }
 }
@@ -212,6 +245,7 @@ impl Drop for Record {
         if let Some(client) = client {
             erase(&client.path);
         }
+        self.records.fewer.notify_all();
     }
 }
 
@@ -313,5 +347,24 @@ mod tests {
         assert_eq!(records.predecessors(&device()), [""; 0]);
         records.begin(&device(), "10.0.0.1:0/2").unwrap().keep();
         assert_eq!(records.predecessors(&device()), ["10.0.0.1:0/2"]);
+    }
+
+    #[test]
+    fn a_stop_waits_until_every_client_is_closed_and_lets_none_begin() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::load(dir.path()).unwrap();
+        std::mem::forget(records.begin(&DeviceKey::new(4, "given-up"), "10.0.0.1:0/1").unwrap());
+        records.abandon(&DeviceKey::new(4, "given-up"));
+        let opening = records.begin(&device(), "10.0.0.1:0/2").unwrap();
+        let erasing = records.begin(&device(), "10.0.0.1:0/3").unwrap();
+        assert!(!records.close(Duration::ZERO));
+        assert!(matches!(records.begin(&device(), "10.0.0.1:0/4"), Err(RecordError::Stopping)));
+        let theirs = records.clone();
+        let stop = std::thread::spawn(move || theirs.close(Duration::MAX));
+        erasing.keep();
+        assert!(!records.close(Duration::ZERO) && !stop.is_finished());
+        drop(opening);
+        assert!(stop.join().unwrap());
+        assert_eq!(Records::load(dir.path()).unwrap().predecessors(&device()), ["10.0.0.1:0/3"]);
     }
 }

@@ -60,6 +60,9 @@ impl Daemon {
         // Once it is no longer wanted it was removed; once it is another device there is no event to tell.
         while claim.is_wanted() && self.exists(uio) {
             let Err(error) = self.try_adopt(claim, uio, &backstore, waits) else { return };
+            if matches!(error, SetupError::Stopping) {
+                return; // our successor will
+            }
             self.registry.board().remark(uio.instance, Chain(&error).to_string());
             let Some(next) = self.registry.begin(uio.instance) else { return };
             claim = next;

@@ -279,6 +279,13 @@ impl Daemon {
         for stop in stops {
             let _ = stop.join();
         }
+        // Whoever was still opening an image finds that nobody wants it, and closes it. An image that a dead process had
+        // open could not be removed for half a minute.
+        if !self.records.close(self.settings.drain_timeout) {
+            tracing::warn!(
+                "an image takes long to open, stopping without it; the next start fences this client"
+            );
+        }
     }
 
     fn stop(&self, instance: Instance) {
@@ -288,6 +295,7 @@ impl Daemon {
         if let Departure::Serving(handle) = self.registry.depart(instance) {
             handle.send(Message::Stop);
             if !handle.wait(self.settings.drain_timeout) {
+                self.records.abandon(&DeviceKey::new(uio.name.hba, &uio.name.name));
                 tracing::warn!(
                     device = %uio.name,
                     "commands are still in progress; the next start fences this client and begins them again"

@@ -19,7 +19,7 @@ use crate::rbd::{
     Cluster, ClusterConfig, CommandError, ConnectError, Image, Lock, NOTE_KEY, OpenError, Owner,
     ServiceStatus, TimeOuts,
 };
-use crate::records::{DeviceKey, Record, Records};
+use crate::records::{DeviceKey, Record, RecordError, Records};
 use nix::errno::Errno;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
@@ -86,6 +86,9 @@ pub enum SetupError {
     /// Our own addresses cannot be recorded.
     #[error("cannot keep the record that lets a successor fence this client (--run-dir)")]
     Record(#[source] io::Error),
+    /// Nothing is opened any more.
+    #[error("the daemon is stopping")]
+    Stopping,
     /// The UIO device cannot be found or opened.
     #[error(transparent)]
     Uio(#[from] UioError),
@@ -108,6 +111,15 @@ pub enum SetupError {
     Thread(#[source] io::Error),
 }
 
+impl From<RecordError> for SetupError {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::Stopping => Self::Stopping,
+            RecordError::File(error) => Self::Record(error),
+        }
+    }
+}
+
 impl SetupError {
     /// The errno that the administrator's command fails with.
     pub fn errno(&self) -> Errno {
@@ -127,6 +139,7 @@ impl SetupError {
                 errno => Errno::from_raw(errno),
             },
             Self::Late(_) => Errno::ETIMEDOUT,
+            Self::Stopping => Errno::EAGAIN,
             Self::Attribute(error) => error.errno().map_or(Errno::EIO, Errno::from_raw),
             Self::Map { source, .. } | Self::Record(source) | Self::Thread(source) => of(source),
             Self::Ring(_) => Errno::ENOTSUP,
@@ -213,10 +226,11 @@ impl Storage {
             cluster.blocklist(addresses).map_err(fence)?;
         }
         uio_ring::crash_point!("adopt-fenced");
-        let image = Image::open(cluster.clone(), &config.pool, &config.image)?;
-        // Before the lock is taken: should we die with it, the next one must know us.
+        // Before the image is opened and the lock is taken: should we die with it, the next one must know us. And should
+        // we fail, the image is closed before the record is erased.
         let addresses = cluster.addresses().map_err(|error| ask("learn this client's addresses", &error))?;
-        let record = records.begin(&device, &addresses).map_err(SetupError::Record)?;
+        let record = records.begin(&device, &addresses)?;
+        let image = Image::open(cluster.clone(), &config.pool, &config.image)?;
         let seamless = match image.lock() {
             Some(lock) if !predecessors.is_empty() => succeed(&lock, records, &device, &predecessors)?,
             _ => false,
