@@ -6,11 +6,39 @@
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/storm.sh"
 kills=${STORM_KILLS:-100}
+
+# First the load itself: an object that is set back to what it was a second ago must not escape it.
+storm_up proof
+object=$(ceph rbd info rbd/proof | sed -n 's/.*block_name_prefix: //p').0000000000000000
+(
+  sleep 1.5; ceph rados -p rbd get "$object" "$LAB_DIR/share/object"
+  sleep 1; ceph rados -p rbd put "$object" "$LAB_DIR/share/object"
+) &
+reverted=$!
+storm_run --seconds 4 >/dev/null
+wait $reverted
+between "a reverted object is noticed: blocks" 1 1000000 "$(storm_field wrong)"
+matches "and called so" 'WRONG block [0-9]+: .*reverted' "$(grep -m 1 WRONG "$LAB_DIR/share/storm.txt")"
+ok "removed" gw <<<clean
+
+# Beside the LUN under load one that has a command or two at a time: its ring is empty now and then.
 storm_up storm
+image beside 64M
+ok "a second LUN" gw IQN="$IQN:beside" <<<'backstore beside rbd/beside 64 && echo 0 >"$(lun_path beside)/attrib/cmd_time_out" && iscsi_export "$IQN" beside && iscsi_allow "$IQN" "$CLIENT"'
+touch "$LAB_DIR/share/going"
+trap 'rm -f "$LAB_DIR/share/going"' EXIT
+"$LAB" ns "$STORM" run --portal "$("$LAB" ip gateway):3260" --target "$IQN:beside" --initiator "$CLIENT" --seed "$STORM_SEED" --depth 2 \
+  --state "$LAB_DIR/share/beside.state" --while "$LAB_DIR/share/going" >"$LAB_DIR/share/beside.txt" 2>&1 &
+beside=$!
 storm_run --strikes "$kills"
+rm -f "$LAB_DIR/share/going"
+wait $beside
+sed 's/^/      beside: /' "$LAB_DIR/share/beside.txt" | cut -c1-400
 storm_verdict "$kills"
 if [[ $STORM_TIER != reset ]]; then storm_undisturbed; fi
-at_most "median stall of service, ms" 1000 "$(storm_field stall_median_ms)"
-echo "      longest stall $(storm_field stall_max_ms) ms, slowest command $(storm_field slowest_ms) ms"
+storm_stalls
+storm=$(tail -n 1 "$LAB_DIR/share/beside.txt")
+matches "the LUN beside: no error, nothing wrong" 'end=ok .*errors=0 wrong=0 ' "$storm"
+if [[ $STORM_TIER != reset ]]; then is "nor BUSY" 0 $(($(storm_field busy) - $(storm_field busy_locks))); fi
 storm_down storm
 finish

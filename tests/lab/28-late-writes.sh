@@ -8,8 +8,8 @@
 trap '"$LAB" ceph-resume osd' EXIT
 pauses=${STORM_PAUSES:-20}
 storm_up late
-# A hundred milliseconds for writes to arrive at the OSD that stands; it goes on when the next daemon has begun. More
-# writes than otherwise, and on the same blocks.
+# The load goes on for a tenth of a second while the OSD stands, until all that may be under way is; the OSD goes on when
+# the next daemon has begun. More writes than otherwise.
 storm_run --strikes "$pauses" --early 0 --depth 48 --mix read=25,write=60 \
   --before "$LAB ceph-pause osd && sleep 0.1" --after "sleep 1; $LAB ceph-resume osd"
 storm_verdict "$pauses"

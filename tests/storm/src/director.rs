@@ -48,6 +48,7 @@ pub(crate) struct Director {
     pub(crate) strange: Vec<String>,
     /// Points that were not reached in time.
     pub(crate) missed: Vec<String>,
+    before: Option<Child>,
     after: Option<Child>,
 }
 
@@ -65,6 +66,7 @@ impl Director {
             ordered: 0,
             strange: Vec::new(),
             missed: Vec::new(),
+            before: None,
             after: None,
         })
     }
@@ -144,10 +146,17 @@ impl Director {
             }
             State::Due(at) if now < at => Ok(false),
             State::Due(_) => {
-                if let Some(command) = &self.plan.before {
-                    let status = Command::new("sh").arg("-c").arg(command).status()?;
-                    if !status.success() {
-                        return Err(io::Error::other(format!("'{command}' ended with {status}")));
+                // The load goes on meanwhile: what is under way when the strike comes is the point.
+                if let Some(command) = self.plan.before.as_ref().filter(|_| self.before.is_none()) {
+                    self.before = Some(Command::new("sh").arg("-c").arg(command).spawn()?);
+                }
+                if let Some(child) = &mut self.before {
+                    match child.try_wait()? {
+                        None => return Ok(false),
+                        Some(status) if status.success() => self.before = None,
+                        Some(status) => {
+                            return Err(io::Error::other(format!("--before ended with {status}")));
+                        }
                     }
                 }
                 let line = format!("{}\n", self.plan.strikes[self.ordered]);

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -21,6 +22,8 @@ pub(crate) const LOCKS: u64 = 16;
 pub(crate) const DATA: u64 = 80;
 const BUSY: u8 = 0x08;
 const TASK_SET_FULL: u8 = 0x28;
+/// Sense key.
+const COPY_ABORTED: u8 = 0x0A;
 /// A try that was answered BUSY is repeated after this.
 const PAUSE: Duration = Duration::from_millis(10);
 /// Complaints that are printed in full.
@@ -33,6 +36,8 @@ pub(crate) struct Options {
     pub(crate) run: u64,
     pub(crate) depth: usize,
     pub(crate) time: Option<Duration>,
+    /// Load as long as this file exists.
+    pub(crate) while_there: Option<PathBuf>,
     /// A command that is not answered for so long ends the run.
     pub(crate) patience: Duration,
     pub(crate) mix: Vec<(String, u64)>,
@@ -46,6 +51,10 @@ pub(crate) struct Tally {
     pub(crate) errors: u64,
     pub(crate) wrong: u64,
     pub(crate) busy: u64,
+    /// Of those: COMPARE AND WRITE, which has no better answer when nobody knows whether it was executed.
+    pub(crate) busy_locks: u64,
+    /// EXTENDED COPY that ended with COPY ABORTED: how much of it was done is not known, and need not be.
+    pub(crate) aborted: u64,
     pub(crate) full: u64,
     pub(crate) attention: u64,
     pub(crate) unsure: u64,
@@ -135,7 +144,8 @@ impl Load {
                     settled = Some(now + Duration::from_secs(1));
                 }
             }
-            let over = end.or(settled).is_some_and(|end| now > end);
+            let over = end.or(settled).is_some_and(|end| now > end)
+                || self.options.while_there.as_ref().is_some_and(|file| !file.exists());
             if self.phase == Phase::Loading && over {
                 self.phase = Phase::Draining;
             }
@@ -204,7 +214,10 @@ impl Load {
         };
         self.now += 1;
         match answer.status {
-            BUSY => self.tally.busy += 1,
+            BUSY => {
+                self.tally.busy += 1;
+                self.tally.busy_locks += u64::from(matches!(op.kind, Kind::Lock { .. }));
+            }
             TASK_SET_FULL => self.tally.full += 1,
             status::CHECK_CONDITION if answer.sense.is_some_and(|sense| sense.code.0 == 6) => {
                 self.tally.attention += 1;
@@ -231,7 +244,10 @@ impl Load {
         let miscompare = answer.status == status::CHECK_CONDITION
             && answer.sense.is_some_and(|sense: Sense| sense.code == MISCOMPARE);
         let expected = good || miscompare && matches!(op.kind, Kind::Lock { .. } | Kind::Verify { .. });
-        if !expected {
+        let key = answer.sense.map_or(0, |sense| sense.code.0);
+        if matches!(op.kind, Kind::Copy { .. }) && !good && key == COPY_ABORTED {
+            self.tally.aborted += 1;
+        } else if !expected {
             self.tally.errors += 1;
             let why = answer.sense.map_or(String::new(), |s| format!(" sense {:02X?}", s.code));
             self.tell(

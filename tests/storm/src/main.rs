@@ -9,7 +9,7 @@ mod register;
 mod stamp;
 mod state;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{env, io, process};
 
@@ -22,7 +22,8 @@ const USAGE: &str = "\
 usage: storm run --portal IP:PORT --target IQN [options]     loads LUN 0 over iSCSI and judges every answer
        storm verify FILE --state STATE                      compares an image (rbd export, block device) with a state
   --initiator IQN (iqn.2026-01.io.tcmu-rbd:initiator)  --lun N (0)  --seed N (1)  --depth N (32)
-  --seconds N          how long to load, without strikes       --patience N (60)  seconds a command may take
+  --seconds N          how long to load, without strikes       --while FILE      as long as FILE exists
+  --patience N (60)    seconds a command may take
   --mix KIND=N,...     weights of read write same zero unmap verify sync lock or copy (those not named: their default)
   --state STATE        leave there what each block may hold
   --strikes N          end the daemon N times; needs --agent IP:PORT, where storm-agent connects to
@@ -31,7 +32,7 @@ usage: storm run --portal IP:PORT --target IQN [options]     loads LUN 0 over iS
   --early PERCENT (25) strikes that do not wait for service    --service LEAST,MOST (200,1500)  else ms of service before
   --before SH, --after SH   commands on this machine before a strike, after the next start
 The LUN must be new (zeros), at least 64 MiB with blocks of 512 bytes. Last line: what was counted. Status 1 if anything was
-wrong, lost, late or in error, or the daemon ended otherwise than told; BUSY is counted and no error.";
+wrong, lost, late or in error, or the daemon ended otherwise than told; BUSY and COPY ABORTED are counted and no error.";
 
 struct Args(Vec<String>);
 
@@ -169,11 +170,12 @@ fn run(mut args: Args) -> io::Result<bool> {
     let state = args.take("--state");
     let plan = plan(&mut args);
     let time = args.number("--seconds").map(Duration::from_secs);
+    let while_there = args.take("--while").map(PathBuf::from);
     if let Some(word) = args.0.first() {
         usage(&format!("unexpected '{word}'"));
     }
-    if time.is_none() && plan.is_none() {
-        usage("--seconds or --strikes, please");
+    if time.is_none() && plan.is_none() && while_there.is_none() {
+        usage("--seconds, --while or --strikes, please");
     }
     println!("storm: seed {seed}");
     let mut session = Session::login(&portal, &target, &initiator, lun)?;
@@ -186,7 +188,8 @@ fn run(mut args: Args) -> io::Result<bool> {
     let naa = naa_of(&ask(&mut session, inquiry(Some(0x83), 255), 255)?);
     let run = seed << 16 | u64::from(process::id() & 0xFFFF);
     let depth = usize::try_from(depth).unwrap_or(32);
-    let mut load = Load::new(session, naa, blocks, Options { seed, run, depth, time, patience, mix });
+    let mut load =
+        Load::new(session, naa, blocks, Options { seed, run, depth, time, while_there, patience, mix });
     let mut director = plan.map(|(address, plan)| Director::listen(&address, plan, seed)).transpose()?;
     let result = load.run(director.as_mut());
     load.stalls.close();
@@ -214,7 +217,7 @@ fn summary(load: &Load, director: Option<&Director>, result: &io::Result<()>) ->
     }
     let (median, longest) = load.stalls.summary();
     println!(
-        "storm: seed={} end={} commands={} errors={} wrong={} busy={} full={} attention={} locks={} unsure={} \
+        "storm: seed={} end={} commands={} errors={} wrong={} busy={} busy_locks={} aborted={} full={} attention={} locks={} unsure={} \
          strikes={} stalls={} strange={} missed={} stall_median_ms={median} stall_max_ms={longest} slowest_ms={}",
         load.options.seed,
         if result.is_ok() { "ok" } else { "broken" },
@@ -222,6 +225,8 @@ fn summary(load: &Load, director: Option<&Director>, result: &io::Result<()>) ->
         tally.errors,
         tally.wrong,
         tally.busy,
+        tally.busy_locks,
+        tally.aborted,
         tally.full,
         tally.attention,
         tally.locks,

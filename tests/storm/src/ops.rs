@@ -28,7 +28,7 @@ pub(crate) const MIX: [(&str, u64); 10] = [
     ("sync", 1),
     ("lock", 7),
     ("or", 5),
-    ("copy", 0),
+    ("copy", 2),
 ];
 
 /// What an answer is judged by.
