@@ -2,10 +2,10 @@
 # Crash storm: kill -9 at random times under verified load, restart at once. Nothing is wrong, in error, or answered BUSY.
 # limit: 1800
 # shellcheck disable=SC1091
-#   STORM_KILLS   how many (100)
+#   STORM_KILLS   how many (200)
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/storm.sh"
-kills=${STORM_KILLS:-100}
+kills=${STORM_KILLS:-200}
 
 # First the load itself: an object that is set back to what it was a second ago must not escape it.
 storm_up proof
