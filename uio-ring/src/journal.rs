@@ -87,6 +87,8 @@ pub enum Stage {
     New = 0,
     /// Storage may have done it, in part or as a whole.
     Begun = 1,
+    /// The same, of COMPARE AND WRITE: its blocks held what was to be compared, and nobody else has changed them since.
+    Compared = 3,
     /// It was done, its status is GOOD and there is no data for the initiator. Its data buffer may be spoilt.
     Good = 2,
 }
@@ -447,7 +449,7 @@ impl Journal {
         let count = u32::from_ne_bytes(self.map.read(at + record::SEGMENTS)?);
         let mut page = u32::from_ne_bytes(self.map.read(at + record::FIRST)?);
         let [cdb_len, stage] = self.map.read(at + record::CDB_LEN)?;
-        let stages = [Stage::New, Stage::Begun, Stage::Good];
+        let stages = [Stage::New, Stage::Begun, Stage::Good, Stage::Compared];
         let stage = stages.get(usize::from(stage)).ok_or(JournalError::Damaged("the stage of a command"))?;
         let cdb: [u8; record::SIZE - record::CDB] = self.map.read(at + record::CDB)?;
         let cdb = cdb.get(..cdb_len.into()).ok_or(JournalError::Damaged("the length of a CDB"))?.to_vec();

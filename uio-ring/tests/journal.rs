@@ -342,7 +342,7 @@ fn whatever_is_doubtful_is_refused() {
     damaged(refused(|host| overwrite(host, 4096 + 64, &9u64.to_ne_bytes()))); // no state
     damaged(refused(|host| overwrite(host, 96, &u64::MAX.to_ne_bytes()))); // number of records
     damaged(refused(|host| overwrite(host, 4096 + 64 + 28, &[255]))); // length of a CDB
-    damaged(refused(|host| overwrite(host, 4096 + 64 + 29, &[3]))); // no stage
+    damaged(refused(|host| overwrite(host, 4096 + 64 + 29, &[4]))); // no stage
     damaged(refused(|host| overwrite(host, 4096 + 64 + 20, &[1, 0, 0, 0, 0xff, 0xff, 0xff, 0x7f]))); // a page
 }
 

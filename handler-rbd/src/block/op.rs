@@ -9,6 +9,14 @@ pub struct ByteRange {
     pub len: u64,
 }
 
+impl ByteRange {
+    /// Whether the two have a byte in common.
+    pub const fn overlaps(self, other: Self) -> bool {
+        self.offset < other.offset.saturating_add(other.len)
+            && other.offset < self.offset.saturating_add(self.len)
+    }
+}
+
 /// One operation. Writes are durable when they complete: no backend here has a volatile cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {

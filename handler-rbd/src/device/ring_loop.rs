@@ -1,6 +1,7 @@
 //! The loop: drain completions, take messages, start commands, publish once, sleep.
 
 mod answer;
+mod exchanges;
 mod storage;
 
 use super::identity::{self, Parked, Waiting};
@@ -8,10 +9,11 @@ use super::news::{News, Silence};
 use super::{BEAT, Message, Replacement};
 use crate::block::completions::{Completions, Waker};
 use crate::block::{Backend, Request};
-use crate::lun::{LogicalUnit, Outcome, Step, Transfer};
+use crate::lun::{Again, LogicalUnit, Outcome, Step, Transfer};
 use crate::scsi::identity::Identity;
 use crate::scsi::{Command, Sense};
 use crossbeam_channel::{Receiver, Sender};
+use exchanges::Exchanges;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use slab::Slab;
@@ -74,6 +76,8 @@ pub struct Served {
     waiting: Waiting,
     #[allow(clippy::vec_box, reason = "requests travel boxed")]
     idle: Vec<Box<Request>>,
+    /// COMPARE AND WRITE commands in progress.
+    exchanges: Exchanges,
     /// The job that wants the disk to itself.
     exclusive: Option<usize>,
     /// Requests at storage.
@@ -131,6 +135,7 @@ impl Served {
             active: Slab::new(),
             waiting: Waiting::default(),
             idle: Vec::new(),
+            exchanges: Exchanges::default(),
             exclusive: None,
             out: 0,
             private: 0,
@@ -307,12 +312,17 @@ impl Served {
         if stage == Stage::Good {
             return self.complete(command.token, &Outcome::Good);
         }
-        if stage == Stage::Begun
+        let again = match stage {
+            Stage::Begun => Some(Again::Begun),
+            Stage::Compared => Some(Again::Compared),
+            Stage::New | Stage::Good => None,
+        };
+        if let Some(again) = again
             && let Ok(decoded) =
                 guarded(|| self.lun.decode(command.cdb.as_bytes()), Err(Sense::INTERNAL_FAILURE))
         {
             let transfer = Transfer { len: command.token.data().len() };
-            match guarded(|| self.lun.start_again(&decoded, &transfer), Some(Step::Done(DEFECT))) {
+            match guarded(|| self.lun.start_again(&decoded, &transfer, again), Some(Step::Done(DEFECT))) {
                 None => {}
                 Some(Step::Run(job)) => return self.run_job(job, Some(command.token)),
                 Some(Step::Done(outcome)) => return self.complete(command.token, &outcome),

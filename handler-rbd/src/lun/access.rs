@@ -8,7 +8,7 @@
 //! READ gets the blocks that the CDB names, and the initiator a residual.
 
 use super::pieces::Pieces;
-use super::{Job, LogicalUnit, Outcome, Step, Transfer};
+use super::{Job, LogicalUnit, Outcome, Step, Transfer, exchange};
 use crate::block::{ByteRange, Limits, Op};
 use crate::scsi::{Extent, Sense};
 
@@ -63,7 +63,7 @@ pub(super) fn compare_and_write(
     if !unit.is_atomic(range) {
         return Err(Sense::invalid_cdb_field(13, Some(7)));
     }
-    Ok(Step::Run(Job::one(Op::CompareAndWrite(range))))
+    Ok(Step::Run(exchange::job(range, None)))
 }
 
 /// One operation of storage on one object, which storage does whole or not at all.

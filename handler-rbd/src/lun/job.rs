@@ -107,6 +107,8 @@ pub(super) trait Steps: fmt::Debug + Send {
 pub(super) enum Role {
     /// Input or output: one of many.
     Io,
+    /// COMPARE AND WRITE of these bytes.
+    Exchange(ByteRange),
     /// EXTENDED COPY, with its LIST IDENTIFIER if it has one.
     Copy(Option<u8>),
     /// FORMAT UNIT or SANITIZE: has the disk to itself and outlives its command.
@@ -154,6 +156,23 @@ impl Job {
 
     pub(super) fn role(&self) -> Role {
         self.role
+    }
+
+    /// The bytes that COMPARE AND WRITE is about.
+    pub fn exchanges(&self) -> Option<ByteRange> {
+        match self.role {
+            Role::Exchange(range) => Some(range),
+            Role::Io | Role::Copy(_) | Role::Erasure | Role::Exit => None,
+        }
+    }
+
+    /// Whether it may change some of these bytes, as far as is easily told.
+    pub fn may_change(&self, range: ByteRange) -> bool {
+        match (&self.work, self.role) {
+            (_, Role::Exchange(own)) => own.overlaps(range),
+            (Work::One { op, .. }, _) => op.changes() && op.range().is_none_or(|own| own.overlaps(range)),
+            (Work::Many(_), _) => true,
+        }
     }
 
     pub(super) fn copied(&self) -> Progress {

@@ -6,9 +6,9 @@
 //! nothing. Knows nothing of the ring or of Ceph.
 
 mod access;
-mod again;
 mod copy;
 mod erase;
+mod exchange;
 mod fill;
 mod inform;
 mod job;
@@ -20,13 +20,14 @@ mod provision;
 mod verify;
 
 pub use crate::scsi::identity::{Identity, PortGroup, TargetPort};
+pub use exchange::Again;
 pub use fill::MAX_UNMAP_DESCRIPTORS;
 use job::Role;
 pub use job::{Answer, DataOut, Finished, Job, Memory, Task};
 pub use outcome::Outcome;
 
 use crate::block::{ByteRange, Limits};
-use crate::scsi::extended_copy::CopyResults;
+use crate::scsi::extended_copy::{self, CopyResults};
 use crate::scsi::{Command, Extent, Sense, mode_select, opcode};
 
 /// What a logical unit is made from.
@@ -128,9 +129,19 @@ impl LogicalUnit {
     }
 
     /// Begins a command again that storage may have done, in part or as a whole, for a process that died. `None`: begin it
-    /// as usual ([`LogicalUnit::start`]).
-    pub fn start_again(&self, command: &Command, transfer: &Transfer) -> Option<Step> {
-        again::start(self, command, *transfer)
+    /// as usual ([`LogicalUnit::start`]); most commands do no harm when they are done twice (docs/recovery.md).
+    pub fn start_again(&self, command: &Command, transfer: &Transfer, again: Again) -> Option<Step> {
+        match *command {
+            // One over itself, begun again, would copy what it has changed. The initiator copies by itself.
+            Command::ExtendedCopy { list: 1.. } => Some(Step::Done(extended_copy::failed(0).into())),
+            Command::CompareAndWrite(extent) => {
+                let Ok(Step::Run(_)) = access::compare_and_write(self, extent, *transfer) else {
+                    return None;
+                };
+                Some(Step::Run(exchange::job(self.locate(extent).ok()?, Some(again))))
+            }
+            _ => None,
+        }
     }
 
     /// Begins a command.
@@ -249,7 +260,7 @@ impl LogicalUnit {
         let step = job.finish(finished, self.block_size, data_out, reply).unwrap_or(Step::Wait);
         match job.role() {
             Role::Copy(id) => self.copies.went_on(id, job.copied(), &step),
-            Role::Io | Role::Erasure | Role::Exit => self.watch(job, came_back, &step),
+            Role::Io | Role::Exchange(_) | Role::Erasure | Role::Exit => self.watch(job, came_back, &step),
         }
         step
     }
@@ -261,7 +272,7 @@ impl LogicalUnit {
                 self.copies.went_on(id, job.copied(), &Step::Done(Sense::INTERNAL_FAILURE.into()));
             }
             Role::Erasure => self.erasure_is_spoilt(),
-            Role::Io | Role::Exit => {}
+            Role::Io | Role::Exchange(_) | Role::Exit => {}
         }
     }
 

@@ -18,6 +18,8 @@ impl Stopped {
         let pid = config().conf.unwrap().with_file_name("osd.pid");
         let pid = Pid::from_raw(std::fs::read_to_string(pid).unwrap().trim().parse().unwrap());
         kill(pid, Signal::SIGSTOP).unwrap();
+        // Each thread stops by itself: one that runs on another CPU may still answer for a moment.
+        eventually("the OSD stands still", || all_threads_stand_still(pid));
         Self(pid)
     }
 }
@@ -26,6 +28,14 @@ impl Drop for Stopped {
     fn drop(&mut self) {
         kill(self.0, Signal::SIGCONT).unwrap();
     }
+}
+
+fn all_threads_stand_still(pid: Pid) -> bool {
+    let mut threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    threads.all(|thread| {
+        let stat = std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap();
+        stat.rsplit(") ").next().is_some_and(|fields| fields.starts_with('T'))
+    })
 }
 
 /// A client whose operations time out after three seconds.

@@ -50,6 +50,11 @@ impl Served {
             self.exclusive = Some(slot);
             return if self.stopping { self.detach_exclusive() } else { self.begin_exclusive() };
         }
+        if let Some(range) = self.active[slot].job.exchanges() {
+            let contended =
+                self.active.iter().any(|(other, active)| other != slot && active.job.may_change(range));
+            self.exchanges.begin(slot, id, range, contended);
+        }
         self.submit(slot)
     }
 
@@ -85,8 +90,9 @@ impl Served {
             active.out += 1;
             self.out += 1;
             self.private += private(&request.buffer);
-            if !active.detached {
-                self.ring.reached(active.id, Stage::Begun);
+            let stage = self.exchanges.about_to(&mut self.ring, slot, &op);
+            if let Some(stage) = stage.filter(|_| !active.detached) {
+                self.ring.reached(active.id, stage);
             }
             uio_ring::crash_point!("submit-none");
             self.backend.submit(request);
@@ -160,6 +166,7 @@ impl Served {
     /// Ends a command that storage was asked for.
     fn end(&mut self, slot: usize, step: Step) -> Result<(), RingError> {
         let Active { token, job, .. } = self.active.remove(slot);
+        self.exchanges.end(slot);
         if self.exclusive == Some(slot) {
             self.exclusive = None;
             match step {
@@ -289,6 +296,7 @@ impl Served {
             self.beat();
         }
         self.exclusive = None;
+        self.exchanges.clear();
         self.lun.jobs_are_void();
         let active = self.active.drain().filter_map(|active| active.token);
         for token in active.chain(self.waiting.take(|_| true).into_iter().map(|parked| parked.token)) {
