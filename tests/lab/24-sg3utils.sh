@@ -47,6 +47,7 @@ serve && backstore b512 rbd/b512 64 hw_max_sectors=1024 && backstore b4096 rbd/b
 group=$(lun_path second)/alua/ag
 mkdir "$group" && echo 16 >"$group/tg_pt_gp_id" && echo 1 >"$group/alua_access_type" && echo 0 >"$group/alua_access_state" || exit
 for lun in b512 b4096 second sparse; do
+  echo 0 >"$(lun_path $lun)/attrib/cmd_time_out" # else the log says, rightly, that it should be
   sd=$(loop_export $lun) && sg=$(ls "/sys/block/${sd#/dev/}/device/scsi_generic") || exit
   serial=$(sed -n '1s/.*: //p' "$(lun_path $lun)/wwn/vpd_unit_serial")
   echo "$lun $sd /dev/$sg $serial"
