@@ -112,8 +112,16 @@ impl Records {
         if clients.closed {
             return Err(RecordError::Stopping);
         }
-        let unique = format!("{}-{}", std::process::id(), clients.number);
-        let path = self.dir.join(format!("{}.{unique}{SUFFIX}", device.0));
+        // A predecessor may have had the same process id: in a container it always has. Its record is not to be taken
+        // for ours when it is erased.
+        let path = loop {
+            let unique = format!("{}-{}", std::process::id(), clients.number);
+            let path = self.dir.join(format!("{}.{unique}{SUFFIX}", device.0));
+            if !path.try_exists()? {
+                break path;
+            }
+            clients.number += 1;
+        };
         let new = path.with_extension("new");
         fs::write(&new, format!("{addresses}\n"))?;
         fs::rename(&new, &path)?; // whole or not at all
@@ -366,5 +374,20 @@ mod tests {
         drop(opening);
         assert!(stop.join().unwrap());
         assert_eq!(Records::load(dir.path()).unwrap().predecessors(&device()), ["10.0.0.1:0/3"]);
+    }
+
+    /// In a container every process has the same id.
+    #[test]
+    fn a_successor_with_the_same_process_id_erases_no_record_but_its_predecessors() {
+        let dir = tempfile::tempdir().unwrap();
+        for generation in 1..6 {
+            let records = Records::load(dir.path()).unwrap();
+            let predecessors = records.predecessors(&device());
+            let expected: Vec<_> =
+                (generation > 1).then(|| format!("10.0.0.1:0/{}", generation - 1)).into_iter().collect();
+            assert_eq!(predecessors, expected);
+            std::mem::forget(records.begin(&device(), &format!("10.0.0.1:0/{generation}")).unwrap());
+            records.fenced(&device(), &predecessors);
+        }
     }
 }
