@@ -386,8 +386,9 @@ impl Journal {
         journal.reserve(header::END, word(top) * record::SIZE)?;
         journal.settle(tail)?;
         let mut in_progress = Vec::new();
+        let mut room = (journal.map.len() - record::END) / SEGMENT;
         for id in 0..u16::try_from(top).unwrap_or(u16::MAX) {
-            let found = journal.read(CmdId(id))?;
+            let found = journal.read(CmdId(id), &mut room)?;
             in_progress.extend(found);
         }
         // By age, across the counter's wrap.
@@ -440,7 +441,8 @@ impl Journal {
         Ok(())
     }
 
-    fn read(&mut self, id: CmdId) -> Result<Option<InProgress>, JournalError> {
+    /// `room`: how many segments there may be yet. A page is one command's, so more are a chain without an end.
+    fn read(&mut self, id: CmdId, room: &mut usize) -> Result<Option<InProgress>, JournalError> {
         let at = header::END + usize::from(id.0) * record::SIZE;
         if self.map.load_word(at + record::STATE)? != USED {
             return Ok(None);
@@ -455,6 +457,7 @@ impl Journal {
         let cdb = cdb.get(..cdb_len.into()).ok_or(JournalError::Damaged("the length of a CDB"))?.to_vec();
         let since = u64::from_ne_bytes(self.map.read(at + record::SINCE)?);
         let mut segments = Vec::new();
+        *room = room.checked_sub(count as usize).ok_or(JournalError::Damaged("the number of segments"))?;
         for _ in 0..count {
             let segment = record::END + page as usize * SEGMENT;
             if segment + SEGMENT > self.map.len() {
