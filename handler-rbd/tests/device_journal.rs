@@ -13,7 +13,7 @@ use std::panic::panic_any;
 use std::sync::Arc;
 use uio_ring::crash::set_hook;
 use uio_ring::mock::{Delivered, Direction, MockConfig, MockKernel, Ticket};
-use uio_ring::{Doorbell, JournalFile, Mapping, Resumed, Ring};
+use uio_ring::{Doorbell, Entry, JournalFile, Mapping, Response, Resumed, Ring};
 
 const GOOD: (u8, [u8; 3]) = (0, [0, 0, 0]);
 const BUSY: (u8, [u8; 3]) = (8, [0, 0, 0]);
@@ -49,6 +49,12 @@ impl Host {
         let (doorbell, mapping) = self.open();
         let mut ring = Ring::attach(doorbell, mapping).unwrap();
         ring.keep_journal(self.file()).unwrap();
+        // A ring at its very start may have been reset, and is not gone on with.
+        self.kernel.enqueue([0; 6], Direction::None);
+        let Some(Ok(Entry::Command(first))) = ring.next() else { panic!("a command") };
+        ring.complete(first.token, &Response { status: 0, read_len: None, sense: None }).unwrap();
+        ring.flush().unwrap();
+        self.kernel.pump();
         served_on(ring, self.disk.clone(), source())
     }
 

@@ -175,6 +175,10 @@ impl Ring {
     pub fn resume(doorbell: Doorbell, mapping: Mapping, file: JournalFile) -> Result<Resumed, ResumeError> {
         let mut ring = Self::attach(doorbell, mapping)?;
         let Found { mut journal, next, in_progress } = Journal::recover(file, ring.shape(), ring.tail)?;
+        // A reset from outside leaves the tail there, and by now as much may be queued again, with the same ids.
+        if ring.tail == 0 && !in_progress.is_empty() {
+            return Err(JournalError::Moved("nothing was published since its start, or it was reset").into());
+        }
         let waiting = ring.retrace(next, &in_progress)?;
         let oldest = in_progress.iter().map(|found| found.since);
         let queued_after = oldest.chain(waiting.then(|| journal.last_rest())).min();

@@ -77,6 +77,18 @@ impl Host {
         Process { ring, held: Vec::new() }
     }
 
+    /// The same, with a command behind it: a ring at its very start may have been reset.
+    fn first_moved(&mut self) -> Process {
+        let mut process = self.first();
+        self.enqueue();
+        let Some(Ok(Entry::Command(command))) = process.ring.next() else { panic!("a command") };
+        self.complete(&mut process.ring, command);
+        process.ring.flush().unwrap();
+        self.kernel.pump();
+        self.check(false);
+        process
+    }
+
     fn resume(&self) -> Result<Process, ResumeError> {
         let (doorbell, mapping) = parts(&self.kernel);
         let Resumed { ring, commands, .. } = Ring::resume(doorbell, mapping, file(&self.journal, 7))?;
@@ -195,8 +207,7 @@ impl Host {
         died_at.get()
     }
 
-    fn finish(&mut self) {
-        let mut process = self.resume().unwrap();
+    fn finish(&mut self, mut process: Process) {
         for _ in 0..10_000 {
             for entry in process.ring.by_ref() {
                 if let Entry::Command(command) = entry.unwrap() {
@@ -240,7 +251,7 @@ fn quietly<T>(run: impl FnOnce() -> T) -> T {
 /// kill -9 at every place, hundreds of times, at rings so small that they wrap and fill.
 #[test]
 fn every_command_is_answered_once_whoever_dies_where() {
-    let (mut deaths, mut answered, mut out_of_order) = (BTreeMap::new(), 0, 0);
+    let (mut deaths, mut answered, mut out_of_order, mut resets) = (BTreeMap::new(), 0, 0, 0);
     quietly(|| {
         for (seed, ring_bytes) in (0..60).zip([4096, 8192, 65536].into_iter().cycle()) {
             let mut host = Host::new(seed, model(ring_bytes, 24));
@@ -250,11 +261,19 @@ fn every_command_is_answered_once_whoever_dies_where() {
                 let at = host.live(process, left, steps);
                 *deaths.entry(at.unwrap_or("between calls")).or_insert(0) += 1;
                 host.check(false);
-                process =
-                    host.resume().unwrap_or_else(|error| panic!("seed {seed}, died at {at:?}: {error}"));
+                process = match host.resume() {
+                    Ok(process) => process,
+                    // Could have been reset: then it is, and initiators send again what got BUSY.
+                    Err(ResumeError::Journal(JournalError::Moved(_))) if host.kernel.cursors().tail == 0 => {
+                        resets += 1;
+                        host.kernel.reset(Reset::Retry);
+                        host.check(true);
+                        host.first()
+                    }
+                    Err(error) => panic!("seed {seed}, died at {at:?}: {error}"),
+                };
             }
-            drop_in_order(process);
-            host.finish();
+            host.finish(process);
             answered += host.answered;
             out_of_order += host.out_of_order;
         }
@@ -263,6 +282,7 @@ fn every_command_is_answered_once_whoever_dies_where() {
         assert!(deaths.get(point).is_some_and(|&times| times >= 5), "{point}: {deaths:?}");
     }
     assert!(answered > 10_000 && out_of_order > 5_000, "{answered} {out_of_order}");
+    assert!(resets < 60 * 40 / 10, "{resets} of the successors did not go on");
 }
 
 fn drop_in_order(Process { mut ring, held }: Process) {
@@ -285,14 +305,13 @@ fn a_successor_in_order_finds_nothing_in_progress() {
     drop(process);
     let resumed = host.resume().unwrap();
     assert!(resumed.held.is_empty());
-    drop(resumed);
-    host.finish();
+    host.finish(resumed);
 }
 
 /// Three commands in progress; what a successor makes of the journal after `spoil`.
 fn refused(spoil: impl FnOnce(&Host)) -> JournalError {
     let mut host = Host::new(3, model(65536, 64));
-    let mut process = host.first();
+    let mut process = host.first_moved();
     for _ in 0..5 {
         host.enqueue();
     }
@@ -350,7 +369,7 @@ fn whatever_is_doubtful_is_refused() {
 #[test]
 fn successors_that_answer_nothing_are_limited() {
     let mut host = Host::new(5, model(8192, 24));
-    let mut process = host.first();
+    let mut process = host.first_moved();
     host.enqueue();
     let Some(Ok(Entry::Command(command))) = process.ring.next() else { panic!("a command") };
     process.held.push(command);
@@ -366,7 +385,7 @@ fn successors_that_answer_nothing_are_limited() {
 #[test]
 fn what_was_begun_and_when_is_known() {
     let mut host = Host::new(6, model(8192, 24));
-    let mut process = host.first();
+    let mut process = host.first_moved();
     process.ring.rested(1000);
     host.enqueue();
     let Some(Ok(Entry::Command(one))) = process.ring.next() else { panic!("a command") };
@@ -405,7 +424,6 @@ fn what_was_begun_and_when_is_known() {
 /// While nothing was published since the ring began at 0, cursors alone do not tell that it was reset in between: by an
 /// operator, another handler, or a successor that lost patience and died before it began a journal of its own.
 #[test]
-#[ignore = "known to fail: the journal of before the reset is believed"]
 fn a_reset_at_the_start_of_the_ring_is_seen_whatever_was_queued_since() {
     let mut host = Host::new(8, model(8192, 24));
     let mut process = host.first();

@@ -52,20 +52,25 @@ impl Daemon {
         }
     }
 
-    fn adopt(self: &Arc<Self>, mut claim: Claim, uio: &UioDevice) {
+    fn adopt(self: &Arc<Self>, claim: Claim, uio: &UioDevice) {
         let device = &uio.name;
         let backstore = Backstore::new(&self.settings.sys, device);
         let (mut pause, start) = (FIRST_PAUSE, Instant::now());
         let mut waits = self.has_journal(uio);
-        // Once it is no longer wanted it was removed; once it is another device there is no event to tell.
-        while claim.is_wanted() && self.exists(uio) {
-            let Err(error) = self.try_adopt(claim, uio, &backstore, waits) else { return };
+        let mut claim = Some(claim);
+        while self.is_there(claim.as_ref(), uio) {
+            let Err(error) = self.try_adopt(&mut claim, uio, &backstore, waits) else { return };
             if matches!(error, SetupError::Stopping) {
                 return; // our successor will
             }
+            if claim.is_none() {
+                claim = self.registry.begin(uio.instance);
+            }
+            // Its directory may be another device's by now, or the one that a removal is waiting for us with.
+            if !self.is_there(claim.as_ref(), uio) {
+                break;
+            }
             self.registry.board().remark(uio.instance, Chain(&error).to_string());
-            let Some(next) = self.registry.begin(uio.instance) else { return };
-            claim = next;
             tracing::error!(
                 %device,
                 config = device.config,
@@ -76,6 +81,7 @@ impl Daemon {
             let mut held_up = backstore.block(true);
             if waits && start.elapsed() >= PATIENCE {
                 // It stays blocked until the predecessor is fenced, so no retry is served before that.
+                self.records.forget_journal(&journal::key(uio));
                 held_up = held_up.and_then(|()| backstore.reset_ring(ResetKind::Busy));
                 waits = false;
             }
@@ -88,13 +94,19 @@ impl Daemon {
         tracing::info!(%device, "the device is gone");
     }
 
+    /// Whether the device is still wanted: once it is not, it was removed; once it is another one there is no event to
+    /// tell.
+    fn is_there(&self, claim: Option<&Claim>, uio: &UioDevice) -> bool {
+        claim.is_some_and(Claim::is_wanted) && self.exists(uio)
+    }
+
     fn exists(&self, uio: &UioDevice) -> bool {
         UioDevice::by_minor(&self.settings.sys, uio.minor).is_ok_and(|now| now.instance == uio.instance)
     }
 
     fn try_adopt(
         self: &Arc<Self>,
-        claim: Claim,
+        claim: &mut Option<Claim>,
         uio: &UioDevice,
         backstore: &Backstore,
         has_journal: bool,
@@ -104,14 +116,14 @@ impl Daemon {
             backstore.block(true)?;
         }
         let storage = Storage::open(&self.settings, &self.records, device)?;
-        if !claim.is_wanted() {
+        if !claim.as_ref().is_some_and(Claim::is_wanted) {
             return Ok(()); // removed meanwhile: its directory must not be looked at
         }
         let shape = Shape::read(backstore)?;
         storage.check_size(device, shape.size, SizeRule::AtLeast)?;
-        if !claim.attach() {
+        let Some(claim) = claim.take().filter(Claim::attach) else {
             return Ok(()); // removed meanwhile
-        }
+        };
         let attached =
             if has_journal { self.go_on(uio, backstore, &storage)? } else { Ok(self.reset(uio, backstore)?) };
         let (attached, how) = match attached {
@@ -135,6 +147,8 @@ impl Daemon {
     /// Throws away what is on the ring, with BUSY, and attaches to it.
     fn reset(&self, uio: &UioDevice, backstore: &Backstore) -> Result<Attached, SetupError> {
         backstore.block(true)?;
+        // First: what is queued from here on has the ids of what the journal says.
+        self.records.forget_journal(&journal::key(uio));
         backstore.reset_ring(ResetKind::Busy)?;
         self.attach(uio)
     }
