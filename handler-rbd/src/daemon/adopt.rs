@@ -14,13 +14,14 @@
 //! again for ever, with growing pauses.
 
 use super::journal;
-use super::open::{Attached, Shape, SizeRule, Storage};
+use super::open::{Attached, Shape, SizeRule, Storage, claim_ring};
 use super::registry::Claim;
 use super::{Daemon, SetupError};
 use crate::cfgstring::SUBTYPE;
 use crate::kernel::configfs::{Backstore, ResetKind};
 use crate::kernel::uio::{self, UioDevice};
 use crate::log::Chain;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -78,20 +79,29 @@ impl Daemon {
                 pause.as_secs(),
                 Chain(&error)
             );
-            let mut held_up = backstore.block(true);
-            if waits && start.elapsed() >= PATIENCE {
-                // It stays blocked until the predecessor is fenced, so no retry is served before that.
-                self.records.forget_journal(&journal::key(uio));
-                held_up = held_up.and_then(|()| backstore.reset_ring(ResetKind::Busy));
-                waits = false;
-            }
-            if let Err(error) = held_up {
-                tracing::warn!(%device, "its initiators get no answer meanwhile: {}", Chain(&error));
+            let gives_up = waits && start.elapsed() >= PATIENCE;
+            match self.hold_off(uio, &backstore, gives_up) {
+                Ok(()) => waits &= !gives_up,
+                Err(error) => {
+                    tracing::warn!(%device, "its initiators get no answer meanwhile: {}", Chain(&error));
+                }
             }
             std::thread::sleep(pause);
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
         tracing::info!(%device, "the device is gone");
+    }
+
+    /// Has initiators get BUSY for what comes, and for what was in progress too if it is given up.
+    fn hold_off(&self, uio: &UioDevice, backstore: &Backstore, give_up: bool) -> Result<(), SetupError> {
+        let _ours = uio.open(Duration::ZERO)?; // else it is another handler's
+        backstore.block(true)?;
+        if give_up {
+            // It stays blocked until the predecessor is fenced, so no retry is served before that.
+            self.records.forget_journal(&journal::key(uio));
+            backstore.reset_ring(ResetKind::Busy)?;
+        }
+        Ok(())
     }
 
     /// Whether the device is still wanted: once it is not, it was removed; once it is another one there is no event to
@@ -112,6 +122,8 @@ impl Daemon {
         has_journal: bool,
     ) -> Result<(), SetupError> {
         let device = &uio.name;
+        // Held from here on: another handler that serves the device keeps us from touching it.
+        let file = claim_ring(uio)?;
         if !has_journal {
             backstore.block(true)?;
         }
@@ -124,8 +136,11 @@ impl Daemon {
         let Some(claim) = claim.take().filter(Claim::attach) else {
             return Ok(()); // removed meanwhile
         };
-        let attached =
-            if has_journal { self.go_on(uio, backstore, &storage)? } else { Ok(self.reset(uio, backstore)?) };
+        let attached = if has_journal {
+            self.go_on(uio, file, backstore, &storage)?
+        } else {
+            Ok(self.reset(uio, file, backstore)?)
+        };
         let (attached, how) = match attached {
             Ok(attached) if !has_journal => (attached, "reset".to_owned()),
             Ok(attached) if attached.recovered.is_empty() => (attached, "handed over".to_owned()),
@@ -133,7 +148,10 @@ impl Daemon {
                 let how = format!("journal, {} commands begun again", attached.recovered.len());
                 (attached, how)
             }
-            Err(doubt) => (self.reset(uio, backstore)?, format!("reset: {}", journal::reason(&doubt))),
+            Err(doubt) => {
+                let attached = self.reset(uio, claim_ring(uio)?, backstore)?;
+                (attached, format!("reset: {}", journal::reason(&doubt)))
+            }
         };
         self.serve(claim, uio, shape, attached, storage)?;
         tracing::info!(%device, minor = uio.minor, config = device.config, "device taken on ({how})");
@@ -145,11 +163,11 @@ impl Daemon {
     }
 
     /// Throws away what is on the ring, with BUSY, and attaches to it.
-    fn reset(&self, uio: &UioDevice, backstore: &Backstore) -> Result<Attached, SetupError> {
+    fn reset(&self, uio: &UioDevice, file: OwnedFd, backstore: &Backstore) -> Result<Attached, SetupError> {
         backstore.block(true)?;
         // First: what is queued from here on has the ids of what the journal says.
         self.records.forget_journal(&journal::key(uio));
         backstore.reset_ring(ResetKind::Busy)?;
-        self.attach(uio)
+        self.attach(uio, file)
     }
 }

@@ -11,6 +11,7 @@ use crate::log::Chain;
 use crate::records::DeviceKey;
 use crate::scsi;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use uio_ring::{JournalFile, Recovered, ResumeError, Resumed, Ring};
 
@@ -57,8 +58,8 @@ impl Daemon {
     }
 
     /// Attaches to a ring of which nothing is in progress, and begins a journal.
-    pub(super) fn attach(&self, uio: &UioDevice) -> Result<Attached, SetupError> {
-        let (doorbell, mapping) = map(uio)?;
+    pub(super) fn attach(&self, uio: &UioDevice, file: OwnedFd) -> Result<Attached, SetupError> {
+        let (doorbell, mapping) = map(uio, file)?;
         let mut ring = Ring::attach(doorbell, mapping)?;
         let kept = self.journal_file(uio).map_err(|error| error.to_string());
         if let Err(error) = kept.and_then(|file| ring.keep_journal(file).map_err(|error| error.to_string())) {
@@ -76,10 +77,11 @@ impl Daemon {
     pub(super) fn go_on(
         &self,
         uio: &UioDevice,
+        file: OwnedFd,
         backstore: &Backstore,
         storage: &Storage,
     ) -> Result<Result<Attached, Doubt>, SetupError> {
-        let (doorbell, mapping) = map(uio)?;
+        let (doorbell, mapping) = map(uio, file)?;
         let resumed = match self.journal_file(uio) {
             Ok(file) => Ring::resume(doorbell, mapping, file).map_err(Doubt::from),
             Err(error) => Err(Doubt::Io(error)),

@@ -150,7 +150,7 @@ impl Daemon {
             tracing::info!(%device, "is open too late, closing it again");
             return Ok(()); // nobody listens any more
         }
-        let attached = self.attach(uio)?;
+        let attached = self.attach(uio, open::claim_ring(uio)?)?;
         self.serve(claim, uio, shape, attached, storage)
     }
 

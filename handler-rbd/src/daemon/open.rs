@@ -22,6 +22,7 @@ use crate::rbd::{
 use crate::records::{DeviceKey, Record, RecordError, Records};
 use nix::errno::Errno;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use uio_ring::{AttachError, Doorbell, Mapping, Recovered, Ring};
@@ -390,9 +391,13 @@ impl Shape {
     }
 }
 
-/// Opens and maps a device's ring.
-pub(super) fn map(uio: &UioDevice) -> Result<(Doorbell, Mapping), SetupError> {
-    let file = uio.open(UIO_PATIENCE)?;
+/// Opens a device's UIO file, which only one process can have open.
+pub(super) fn claim_ring(uio: &UioDevice) -> Result<OwnedFd, SetupError> {
+    Ok(uio.open(UIO_PATIENCE)?)
+}
+
+/// Maps a device's ring.
+pub(super) fn map(uio: &UioDevice, file: OwnedFd) -> Result<(Doorbell, Mapping), SetupError> {
     let mapping = Mapping::new(&file, uio.map_size);
     let mapping = mapping.map_err(|source| SetupError::Map { minor: uio.minor, source })?;
     Ok((Doorbell::new(file), mapping))

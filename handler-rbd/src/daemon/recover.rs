@@ -110,6 +110,10 @@ impl Daemon {
             std::thread::sleep(pause);
             // Not yet in the registry, or no longer.
             let Some(handle) = self.registry.serving(uio.instance) else { continue };
+            // That of the device's next life, whose client is well: the slot was emptied before it began.
+            if slot.image_id().is_none() {
+                break;
+            }
             match self.try_reopen(uio, slot, &id, &handle) {
                 Ok(true) => {
                     tracing::info!(%device, "the image is open again");
