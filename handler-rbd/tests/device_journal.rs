@@ -7,7 +7,7 @@ use device_rig::{DISK, Rig, block, identity, model, read, served_on, until, verd
 use handler_rbd::block::completions::{Completions, Waker};
 use handler_rbd::block::memory::Memory;
 use handler_rbd::block::{Backend, BackendError, Buffer, ByteRange, ErrorKind, Op, Request};
-use handler_rbd::device::{IdentitySource, Message, Served};
+use handler_rbd::device::{Exit, IdentitySource, Message, Served};
 use std::os::fd::OwnedFd;
 use std::panic::panic_any;
 use std::sync::Arc;
@@ -119,6 +119,16 @@ fn what_was_in_progress_is_carried_out_by_the_successor() {
         assert_eq!(found, [n; 512]);
     }
     rig.clean();
+}
+
+#[test]
+fn a_device_that_is_removed_before_its_successor_begins_is_just_closed() {
+    let host = Host::new();
+    let cdb = write(0);
+    host.dies_with(&[(&cdb, block(1))], 1);
+    let served = host.successor();
+    host.kernel.unregister();
+    assert_eq!(served.run(), Exit::Removed);
 }
 
 /// COMPARE AND WRITE of block 3: ones, then twos.

@@ -26,6 +26,7 @@ use crate::token::CmdId;
 use nix::fcntl::{FallocateFlags, fallocate};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{Ordering, compiler_fence};
 
 /// "TCMUJRN" and the version of the layout.
 const MAGIC: u64 = u64::from_le_bytes(*b"TCMUJRN\x01");
@@ -299,7 +300,10 @@ impl Journal {
 
     /// A command has come so far.
     pub(crate) fn reached(&mut self, id: CmdId, stage: Stage) -> Result<(), OutOfBounds> {
-        self.map.write(header::END + usize::from(id.0) * record::SIZE + record::STAGE, &[stage as u8])
+        self.map.write(header::END + usize::from(id.0) * record::SIZE + record::STAGE, &[stage as u8])?;
+        // Whoever says so does the next step: it must not be moved before this, and these are plain stores.
+        compiler_fence(Ordering::SeqCst);
+        Ok(())
     }
 
     /// The answer of a command is about to be written to a slot.

@@ -182,6 +182,10 @@ impl Ring {
         let waiting = ring.retrace(next, &in_progress)?;
         let oldest = in_progress.iter().map(|found| found.since);
         let queued_after = oldest.chain(waiting.then(|| journal.last_rest())).min();
+        // Before there are tokens, which must not be dropped.
+        for &(offset, len) in in_progress.iter().flat_map(|found| &found.segments) {
+            ring.mapping.iovec(offset, len).map_err(JournalError::from)?;
+        }
         let commands = in_progress.into_iter().map(|found| ring.take_over(found)).collect::<Result<_, _>>();
         let commands: Vec<Recovered> = commands?;
         journal.adopt().map_err(JournalError::from)?;

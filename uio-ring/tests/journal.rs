@@ -478,3 +478,43 @@ fn a_chain_of_segments_without_an_end_is_refused() {
     let damaged = |error| assert!(matches!(error, JournalError::Damaged(_)), "{error}");
     damaged(refused(|host| overwrite(host, 4096 + 64 + 20, &u32::MAX.to_ne_bytes())));
 }
+
+/// Any segment's length and successor, whichever command's it is.
+#[test]
+fn segments_beyond_the_ring_are_refused() {
+    for first in 0..2 {
+        let error = refused(|host| {
+            for page in first..64 {
+                overwrite(host, 4096 + 64 * 65536 + 8 * page, &[0xff, 0xff, 0xff, 0x7f]);
+            }
+        });
+        assert!(matches!(error, JournalError::Damaged(_)), "from page {first} on: {error}");
+    }
+}
+
+/// Any bytes anywhere: the journal is taken or refused, and nothing worse.
+#[test]
+fn a_damaged_journal_does_no_harm() {
+    for seed in 0..400u64 {
+        let mut host = Host::new(seed, model(8192, 24));
+        let mut process = host.first();
+        for _ in 0..60 {
+            host.step(&mut process);
+        }
+        drop_in_order(process);
+        for _ in 0..host.rng.random_range(1..6) {
+            let at = match host.rng.random_range(0..4) {
+                0 => host.rng.random_range(40..128),
+                1 => 4096 + host.rng.random_range(0..64 * 24),
+                2 => 4096 + 64 * 65536 + host.rng.random_range(0..8 * 24),
+                _ => host.rng.random_range(0..4096 + 64 * 65536 + 8 * 24),
+            };
+            let byte = *[0u8, 1, 2, 0x7f, 0x80, 0xff].get(host.rng.random_range(0..6)).unwrap();
+            let len = host.rng.random_range(1..9);
+            overwrite(&host, at, &vec![byte; len]);
+        }
+        if let Ok(process) = host.resume() {
+            drop_in_order(process);
+        }
+    }
+}

@@ -302,6 +302,9 @@ impl Served {
         for token in active.chain(self.waiting.take(|_| true).into_iter().map(|parked| parked.token)) {
             self.ring.forget(token);
         }
+        for recovered in self.recovered.drain(..) {
+            self.ring.forget(recovered.command.token);
+        }
     }
 }
 
