@@ -23,6 +23,8 @@ const SUFFIX: &str = ".client";
 const JOURNAL: &str = ".journal";
 /// Ends the name of the note that the lock of a device's dead client is being broken: `user_HBA.NAME.breaking`.
 const BREAKING: &str = ".breaking";
+/// Ends the name of the note that the lock of a device's dead client went to a successor with a gap: `user_HBA.NAME.gap`.
+const GAP: &str = ".gap";
 /// So long such a note says something: whoever takes the lock in between has the image open for longer than this.
 const BREAKING_TAKES: Duration = Duration::from_secs(10);
 
@@ -147,9 +149,21 @@ impl Records {
         File::options().read(true).write(true).create(true).truncate(false).open(self.path(device, JOURNAL))
     }
 
-    /// The device is gone, and what was in progress with it.
+    /// What was in progress with the device is no more.
     pub fn forget_journal(&self, device: &DeviceKey) {
         erase(&self.path(device, JOURNAL));
+        erase(&self.path(device, GAP));
+    }
+
+    /// Somebody else may have had the lock since the journal's client: whoever holds it now, what writes must not be begun
+    /// again. Holds until the journal is forgotten.
+    pub fn begin_gap(&self, device: &DeviceKey) -> io::Result<()> {
+        fs::write(self.path(device, GAP), "")
+    }
+
+    /// Whether that is so.
+    pub fn has_gap(&self, device: &DeviceKey) -> bool {
+        self.path(device, GAP).exists()
     }
 
     /// Erases the journals of all devices but these.
@@ -307,9 +321,12 @@ mod tests {
         let found = |device: &DeviceKey| dir.path().join(format!("{}.journal", device.0)).exists();
         assert_eq!((found(&device()), found(&other)), (true, false));
         assert_eq!(records.journal(&device()).unwrap().metadata().unwrap().len(), 5, "it is not made anew");
+        assert!(!records.has_gap(&device()));
+        records.begin_gap(&device()).unwrap();
+        assert!(records.has_gap(&device()) && !records.has_gap(&other));
         records.forget_journal(&device());
         records.forget_journal(&device());
-        assert!(!found(&device()));
+        assert!(!found(&device()) && !records.has_gap(&device()));
     }
 
     #[test]

@@ -391,7 +391,7 @@ impl Journal {
         journal.settle(tail)?;
         let mut in_progress = Vec::new();
         let mut room = (journal.map.len() - record::END) / SEGMENT;
-        for id in 0..u16::try_from(top).unwrap_or(u16::MAX) {
+        for id in (0..=u16::MAX).take(word(top)) {
             let found = journal.read(CmdId(id), &mut room)?;
             in_progress.extend(found);
         }

@@ -23,6 +23,7 @@ use crate::kernel::uio::{self, UioDevice};
 use crate::log::Chain;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -41,7 +42,10 @@ impl Daemon {
                 return;
             }
         };
-        self.records.keep_journals(&devices.iter().map(journal::key).collect::<Vec<_>>());
+        if !self.has_looked.swap(true, Ordering::Relaxed) {
+            // Only at start: later a device may be served that this look has missed.
+            self.records.keep_journals(&devices.iter().map(journal::key).collect::<Vec<_>>());
+        }
         for uio in devices.into_iter().filter(|uio| uio.name.subtype() == SUBTYPE) {
             let Some(claim) = self.registry.begin(uio.instance) else { continue };
             self.registry.board().enter(&uio);

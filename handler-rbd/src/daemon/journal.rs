@@ -13,7 +13,7 @@ use crate::scsi;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
-use uio_ring::{JournalFile, Recovered, ResumeError, Resumed, Ring};
+use uio_ring::{JournalFile, Recovered, ResumeError, Resumed, Ring, Stage};
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// A command that is so near its end is not worth being carried out.
@@ -119,7 +119,9 @@ fn is_young(backstore: &Backstore, queued_after: Option<u64>) -> Result<(), Doub
 /// Whether nothing newer can be overwritten: nothing of it writes, or nobody else can have written.
 fn is_safe(commands: &[Recovered], storage: &Storage) -> bool {
     let writes = |found: &Recovered| {
-        scsi::decode(found.command.cdb.as_bytes()).is_ok_and(|command| command.changes_medium())
+        // What is done already only needs its answer.
+        found.stage != Stage::Good
+            && scsi::decode(found.command.cdb.as_bytes()).is_ok_and(|command| command.changes_medium())
     };
     storage.is_seamless() || !commands.iter().any(writes)
 }

@@ -32,6 +32,7 @@ use open::{Attached, Shape, SizeRule, Slot, Storage};
 use registry::{Claim, Departure, Registry};
 use size::Sizes;
 use state::Event as Happening;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -67,6 +68,8 @@ pub struct Daemon {
     records: Arc<Records>,
     sizes: Sizes,
     failures: again::Failures,
+    /// Whether existing devices have been looked for.
+    has_looked: AtomicBool,
 }
 
 impl Daemon {
@@ -74,7 +77,14 @@ impl Daemon {
     pub fn new(settings: Settings, records: Arc<Records>) -> Arc<Self> {
         let (sizes, changes) = Sizes::new();
         let (registry, failures) = (Arc::default(), again::Failures::default());
-        let daemon = Arc::new(Self { settings, registry, records, sizes, failures });
+        let daemon = Arc::new(Self {
+            settings,
+            registry,
+            records,
+            sizes,
+            failures,
+            has_looked: AtomicBool::new(false),
+        });
         daemon.follow_sizes(changes);
         daemon
     }

@@ -313,8 +313,13 @@ fn succeed(
     };
     let held = match lock.owner(predecessors).map_err(failed)? {
         Owner::Predecessor(owner) => {
-            // Should we die in between, the next one finds no owner, and must know why.
-            records.begin_breaking(device).map_err(SetupError::Record)?;
+            // Should we die in between, the next one finds no owner, or us, and must know why.
+            let note = if lock.is_alone(predecessors).map_err(failed)? {
+                records.begin_breaking(device)
+            } else {
+                records.begin_gap(device)
+            };
+            note.map_err(SetupError::Record)?;
             lock.break_of(&owner).map_err(failed)?;
             uio_ring::crash_point!("adopt-broken");
             true
@@ -322,7 +327,10 @@ fn succeed(
         Owner::Nobody => records.was_breaking(device),
         Owner::Other => false,
     };
-    let seamless = held && lock.take_over(predecessors).map_err(failed)?;
+    let seamless = held && lock.take_over(predecessors).map_err(failed)? && !records.has_gap(device);
+    if held && !seamless {
+        records.begin_gap(device).map_err(SetupError::Record)?;
+    }
     uio_ring::crash_point!("adopt-locked");
     records.end_breaking(device);
     Ok(seamless)

@@ -62,7 +62,8 @@ impl Lock<'_> {
         Ok(before && ours && self.is_alone(predecessors)?)
     }
 
-    fn is_alone(&self, predecessors: &[String]) -> Result<bool, BackendError> {
+    /// Whether nobody has the image open but this client and those.
+    pub fn is_alone(&self, predecessors: &[String]) -> Result<bool, BackendError> {
         let watchers = self.image.watchers().map_err(backend_error)?;
         let known = |watcher: &String| {
             is_one_of(watcher, &[self.owner.to_owned()]) || is_one_of(watcher, predecessors)

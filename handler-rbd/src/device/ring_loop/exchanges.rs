@@ -49,6 +49,14 @@ impl Exchanges {
         }
     }
 
+    /// Storage has not done it: what its blocks hold is not its doing.
+    pub(super) fn failed(&mut self, ring: &mut Ring, slot: usize) {
+        if let Some(own) = self.0.iter_mut().find(|own| own.slot == slot) {
+            own.contended = true;
+            ring.reached(own.id, Stage::Begun);
+        }
+    }
+
     /// The command in `slot` is over.
     pub(super) fn end(&mut self, slot: usize) {
         self.0.retain(|exchange| exchange.slot != slot);

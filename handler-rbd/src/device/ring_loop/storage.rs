@@ -111,6 +111,9 @@ impl Served {
         uio_ring::crash_point!("returned");
         let slot = request.slot;
         self.tell_of(&request.op, request.result);
+        if request.result.is_err() && matches!(request.op, Op::CompareAndWrite(_)) {
+            self.exchanges.failed(&mut self.ring, slot);
+        }
         self.out -= 1;
         self.private -= private(&request.buffer);
         let active = &mut self.active[slot];
