@@ -161,17 +161,23 @@ impl Records {
         fs::write(self.path(device, GAP), "")
     }
 
+    /// Nothing of before is in progress any more, and the lock is ours.
+    pub fn end_gap(&self, device: &DeviceKey) {
+        erase(&self.path(device, GAP));
+    }
+
     /// Whether that is so.
     pub fn has_gap(&self, device: &DeviceKey) -> bool {
         self.path(device, GAP).exists()
     }
 
-    /// Erases the journals of all devices but these.
+    /// Erases the journals of all devices but these, and what goes with them.
     pub fn keep_journals(&self, devices: &[DeviceKey]) {
         let Ok(entries) = fs::read_dir(&self.dir) else { return };
         for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+            let name = path.file_name().and_then(|name| name.to_str());
             let name =
-                path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(JOURNAL));
+                name.and_then(|name| [JOURNAL, GAP, BREAKING].iter().find_map(|end| name.strip_suffix(end)));
             if name.is_some_and(|name| devices.iter().all(|device| device.0 != name)) {
                 erase(&path);
             }

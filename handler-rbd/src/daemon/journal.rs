@@ -98,6 +98,8 @@ impl Daemon {
             commands.into_iter().for_each(|found| ring.forget(found.command.token));
             return Ok(Err(doubt));
         }
+        // What of it writes is begun again only without a gap.
+        self.records.end_gap(&key(uio));
         uio_ring::crash_point!("adopt-resumed");
         Ok(Ok(Attached { ring, recovered: commands }))
     }
