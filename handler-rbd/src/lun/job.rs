@@ -166,13 +166,15 @@ impl Job {
         }
     }
 
-    /// Whether it may change some of these bytes, as far as is easily told.
+    /// Whether it is one operation, which is known from the start.
+    pub fn is_one(&self) -> bool {
+        matches!(self.work, Work::One { .. })
+    }
+
+    /// Whether it is one operation and that may change some of these bytes.
     pub fn may_change(&self, range: ByteRange) -> bool {
-        match (&self.work, self.role) {
-            (_, Role::Exchange(own)) => own.overlaps(range),
-            (Work::One { op, .. }, _) => op.changes() && op.range().is_none_or(|own| own.overlaps(range)),
-            (Work::Many(_), _) => true,
-        }
+        let Work::One { op, .. } = self.work else { return false };
+        op.changes() && op.range().is_none_or(|own| own.overlaps(range))
     }
 
     pub(super) fn copied(&self) -> Progress {

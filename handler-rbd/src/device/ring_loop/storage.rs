@@ -3,7 +3,7 @@
 use super::super::identity::Parked;
 use super::super::news::News;
 use super::{BEAT, COMMANDS, DEFECT, Served, guarded};
-use crate::block::{BackendError, Buffer, ErrorKind, Op, Request};
+use crate::block::{BackendError, Buffer, ByteRange, ErrorKind, Op, Request};
 use crate::lun::{Answer, Finished, Job, Memory, Outcome, Step, Task};
 use crate::scsi::Sense;
 use nix::sys::epoll::{EpollEvent, EpollTimeout};
@@ -34,10 +34,19 @@ pub(super) struct Active {
     job: Job,
     /// Requests at storage.
     out: usize,
+    /// Of a job of several operations: what those at storage may change.
+    changing: Vec<ByteRange>,
     /// How it ends once no request of it is at storage any more.
     ending: Option<Outcome>,
     /// Whether the command has been answered while the job goes on.
     detached: bool,
+}
+
+impl Active {
+    /// Whether something of it that is at storage may change some of these bytes.
+    fn is_changing(&self, range: ByteRange) -> bool {
+        self.job.may_change(range) || self.changing.iter().any(|own| own.overlaps(range))
+    }
 }
 
 impl Served {
@@ -45,14 +54,22 @@ impl Served {
     pub(super) fn run_job(&mut self, job: Job, token: Option<Token>) -> Result<(), RingError> {
         let id = token.as_ref().map_or(CmdId(0), Token::id);
         let (exclusive, detached) = (job.is_exclusive(), token.is_none());
-        let slot = self.active.insert(Active { id, token, job, out: 0, ending: None, detached });
+        let slot = self.active.insert(Active {
+            id,
+            token,
+            job,
+            out: 0,
+            changing: Vec::new(),
+            ending: None,
+            detached,
+        });
         if exclusive {
             self.exclusive = Some(slot);
             return if self.stopping { self.detach_exclusive() } else { self.begin_exclusive() };
         }
         if let Some(range) = self.active[slot].job.exchanges() {
             let contended =
-                self.active.iter().any(|(other, active)| other != slot && active.job.may_change(range));
+                self.active.iter().any(|(other, active)| other != slot && active.is_changing(range));
             self.exchanges.begin(slot, id, range, contended);
         }
         self.submit(slot)
@@ -90,6 +107,9 @@ impl Served {
             active.out += 1;
             self.out += 1;
             self.private += private(&request.buffer);
+            if op.changes() && !active.job.is_one() {
+                active.changing.extend(op.range());
+            }
             let stage = self.exchanges.about_to(&mut self.ring, slot, &op);
             if let Some(stage) = stage.filter(|_| !active.detached) {
                 self.ring.reached(active.id, stage);
@@ -118,6 +138,13 @@ impl Served {
         self.private -= private(&request.buffer);
         let active = &mut self.active[slot];
         active.out -= 1;
+        if let Some(at) = active
+            .changing
+            .iter()
+            .position(|range| request.op.changes() && request.op.range() == Some(*range))
+        {
+            active.changing.swap_remove(at);
+        }
         let mut answer = Answer { data: Vec::new(), extents: std::mem::take(&mut request.extents) };
         match std::mem::replace(&mut request.buffer, Buffer::None) {
             Buffer::Ring(token) => active.token = Some(token),
