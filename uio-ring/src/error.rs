@@ -33,7 +33,7 @@ pub enum RingError {
     /// consumed before is void, its id and its pages may already be another command's.
     #[error(
         "ring was reset from outside: cmd_tail is {found:#x}, we published {published:#x}; \
-         cmd_head is {head:#x}, we consumed up to {consumed:#x}"
+         cmd_head is {head:#x}, we consumed up to {consumed:#x}, and other entries may be there now"
     )]
     Reset {
         /// What we last stored as `cmd_tail`.

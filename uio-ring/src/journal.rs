@@ -29,7 +29,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{Ordering, compiler_fence};
 
 /// "TCMUJRN" and the version of the layout.
-const MAGIC: u64 = u64::from_le_bytes(*b"TCMUJRN\x01");
+const MAGIC: u64 = u64::from_le_bytes(*b"TCMUJRN\x02");
 const PAGE: usize = 4096;
 /// Space is asked for in such pieces, before it is stored to: with a full file system a store would be a SIGBUS.
 const CHUNK: usize = 16 * PAGE;
@@ -49,8 +49,6 @@ mod header {
     pub(super) const RESTED: usize = 88;
     /// `u64`: one more than the largest id that has a record.
     pub(super) const TOP: usize = 96;
-    /// `u64`: successors since a command was answered.
-    pub(super) const ATTEMPTS: usize = 104;
     pub(super) const END: usize = super::PAGE;
 }
 
@@ -73,6 +71,8 @@ mod record {
     pub(super) const CDB_LEN: usize = 28;
     /// `u8`: a [`Stage`](super::Stage).
     pub(super) const STAGE: usize = 29;
+    /// `u8`: successors that have taken this command over.
+    pub(super) const SUCCESSORS: usize = 30;
     pub(super) const CDB: usize = 32;
 }
 
@@ -112,9 +112,9 @@ pub enum JournalError {
     /// Somebody else has moved the ring's cursors: a reset, or another handler.
     #[error("the ring is not where the journal left it: {0}")]
     Moved(&'static str),
-    /// Successor after successor has failed without answering one command.
-    #[error("{0} processes in a row have died over it")]
-    Hopeless(u64),
+    /// Successor after successor has failed with the same command.
+    #[error("{0} processes in a row have died over one command")]
+    Hopeless(u8),
     /// It contradicts itself.
     #[error("the journal is damaged: {0}")]
     Damaged(&'static str),
@@ -153,6 +153,7 @@ pub(crate) struct InProgress {
     pub(crate) id: CmdId,
     pub(crate) number: u32,
     pub(crate) stage: Stage,
+    successors: u8,
     pub(crate) since: u64,
     pub(crate) cdb: Vec<u8>,
     /// Offset from the start of the ring's mapping, and length.
@@ -172,7 +173,6 @@ pub(crate) struct Journal {
     number: u32,
     rested: u64,
     top: u64,
-    attempts: u64,
     /// Ids whose answers are written and not published.
     answered: Vec<CmdId>,
 }
@@ -184,19 +184,8 @@ impl Journal {
         nix::unistd::ftruncate(&file, i64::try_from(len).map_err(io::Error::other)?)?;
         let map = Mapping::new(&file, len)?;
         let there = vec![false; len / CHUNK];
-        let (number, rested, top, attempts) = (0, 0, 0, 0);
-        let mut journal = Self {
-            file,
-            map,
-            incarnation,
-            shape,
-            there,
-            number,
-            rested,
-            top,
-            attempts,
-            answered: Vec::new(),
-        };
+        let (number, rested, top, answered) = (0, 0, 0, Vec::new());
+        let mut journal = Self { file, map, incarnation, shape, there, number, rested, top, answered };
         journal.reserve(0, header::END)?;
         Ok(journal)
     }
@@ -223,7 +212,6 @@ impl Journal {
         self.map.store_word(header::PUBLISHED, tail.into())?;
         self.map.store_word(header::RESTED, self.rested)?;
         self.map.store_word(header::TOP, self.top)?;
-        self.map.store_word(header::ATTEMPTS, 0)?;
         self.map.store_word(header::CONSUMED, pair(self.number, tail))?;
         self.map.store_word(header::MAGIC, MAGIC)
     }
@@ -283,7 +271,7 @@ impl Journal {
         self.map.write(at + record::NUMBER, &self.number.to_ne_bytes())?;
         self.map.write(at + record::SEGMENTS, &count.to_ne_bytes())?;
         self.map.write(at + record::FIRST, &first.to_ne_bytes())?;
-        self.map.write(at + record::CDB_LEN, &[u8::try_from(cdb.len()).unwrap_or(0), 0])?;
+        self.map.write(at + record::CDB_LEN, &[u8::try_from(cdb.len()).unwrap_or(0), Stage::New as u8, 0])?;
         self.map.write(at + record::CDB, cdb)?;
         crash_point!("record-whole");
         self.map.store_word(at + record::STATE, USED)?;
@@ -324,10 +312,6 @@ impl Journal {
             self.set_state(self.answered[index], FREE)?;
             crash_point!("publish-half");
         }
-        if !self.answered.is_empty() && self.attempts != 0 {
-            self.attempts = 0;
-            self.map.store_word(header::ATTEMPTS, 0)?;
-        }
         self.answered.clear();
         self.map.store_word(header::PUBLISHED, to.into())?;
         self.map.store_word(header::PENDING, 0)
@@ -354,9 +338,8 @@ pub(crate) struct Found {
     pub(crate) in_progress: Vec<InProgress>,
 }
 
-/// So many successors in a row may die without having answered a command. Then it is this one's fault, or its
-/// command's.
-const ATTEMPTS: u64 = 16;
+/// So many successors may die, or give up, with the same command. Then it is the command's fault.
+const SUCCESSORS: u8 = 32;
 
 impl Journal {
     /// Reads what a predecessor left of a ring whose `cmd_tail` is `tail`. Stores nothing that a second successor would
@@ -377,10 +360,6 @@ impl Journal {
         {
             return Err(JournalError::Foreign);
         }
-        let attempts = map.load_word(header::ATTEMPTS)?;
-        if attempts >= ATTEMPTS {
-            return Err(JournalError::Hopeless(attempts));
-        }
         let (number, next) = halves(map.load_word(header::CONSUMED)?);
         let (top, rested) = (map.load_word(header::TOP)?, map.load_word(header::RESTED)?);
         if top > record::COUNT as u64 {
@@ -393,6 +372,11 @@ impl Journal {
         let mut room = (journal.map.len() - record::END) / SEGMENT;
         for id in (0..=u16::MAX).take(word(top)) {
             let found = journal.read(CmdId(id), &mut room)?;
+            if let Some(found) = &found
+                && found.successors >= SUCCESSORS
+            {
+                return Err(JournalError::Hopeless(found.successors));
+            }
             in_progress.extend(found);
         }
         // By age, across the counter's wrap.
@@ -400,10 +384,11 @@ impl Journal {
         Ok(Found { journal, next, in_progress })
     }
 
-    /// The successor goes on with it.
-    pub(crate) fn adopt(&mut self) -> Result<(), OutOfBounds> {
-        self.attempts = self.map.load_word(header::ATTEMPTS)?.saturating_add(1);
-        self.map.store_word(header::ATTEMPTS, self.attempts)
+    /// The successor goes on with this command.
+    pub(crate) fn adopt(&mut self, found: &InProgress) -> Result<(), OutOfBounds> {
+        let successors = found.successors.saturating_add(1);
+        self.map
+            .write(header::END + usize::from(found.id.0) * record::SIZE + record::SUCCESSORS, &[successors])
     }
 
     /// Ends what the predecessor was about to publish, or had published. Whoever dies in here is followed by one who
@@ -454,7 +439,7 @@ impl Journal {
         let number = u32::from_ne_bytes(self.map.read(at + record::NUMBER)?);
         let count = u32::from_ne_bytes(self.map.read(at + record::SEGMENTS)?);
         let mut page = u32::from_ne_bytes(self.map.read(at + record::FIRST)?);
-        let [cdb_len, stage] = self.map.read(at + record::CDB_LEN)?;
+        let [cdb_len, stage, successors] = self.map.read(at + record::CDB_LEN)?;
         let stages = [Stage::New, Stage::Begun, Stage::Good, Stage::Compared];
         let stage = stages.get(usize::from(stage)).ok_or(JournalError::Damaged("the stage of a command"))?;
         let cdb: [u8; record::SIZE - record::CDB] = self.map.read(at + record::CDB)?;
@@ -472,7 +457,7 @@ impl Journal {
             segments.push((self.shape.data_off + page as usize * PAGE, len as usize));
             page = after;
         }
-        Ok(Some(InProgress { id, number, stage: *stage, since, cdb, segments }))
+        Ok(Some(InProgress { id, number, stage: *stage, successors, since, cdb, segments }))
     }
 
     /// See [`header::RESTED`].

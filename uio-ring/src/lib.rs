@@ -17,7 +17,7 @@
 //! * **R1** On the circle: kernel-cleaned <= `cmd_tail` (shared) <= tail (ours) <= next (ours) <= `cmd_head`.
 //! * **R2** `cmd_head` is read with Acquire: `queue_cmd_ring` publishes it with `smp_store_release`.
 //! * **R3** After an entry was consumed its slot is not ours to read: the answer to another command may be
-//!   written there. So header, CDB and iovecs are copied out first.
+//!   written there. So header, CDB and iovecs are copied out first. Only a mark in `uflags` is looked at again.
 //! * **R4** An answer goes to the slot at tail, with the finished command's id: `tcmu_handle_completions`
 //!   finds the command by id, not by position. It always fits (`tcmu_cmd_get_base_cmd_size`).
 //! * **R5** PAD and TMR entries are passed over at tail; an unknown entry is marked `UNKNOWN_OP`.

@@ -1,9 +1,9 @@
 //! The ring itself: consume, complete in any order, publish once, kick once.
 
 use crate::doorbell::Doorbell;
-use crate::entry::{Cdb, Command, Entry, Header};
-use crate::error::{AttachError, ResumeError, RingError};
-use crate::journal::{Found, InProgress, Journal, JournalError, JournalFile, Shape, Stage};
+use crate::entry::{Command, Entry, Header};
+use crate::error::{AttachError, RingError};
+use crate::journal::{Journal, JournalError};
 use crate::mapping::{IoVec, Mapping};
 use crate::segments::Segments;
 use crate::token::{CmdId, Lost, Token};
@@ -11,6 +11,15 @@ use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use tcmu_sys::{SENSE_SIZE, cap, entry, mailbox, op, uflag};
+
+#[path = "resume.rs"] // where the tests that compile this file find it too
+mod resume;
+pub use resume::{Recovered, Resumed};
+
+/// Bit of `uflags` that every consumed entry has, and every answer: so it is told from one that was queued in its place
+/// after a reset. The kernel zeroes them when it queues an entry (target_core_user.c, `queue_cmd_ring`,
+/// `tcmu_tmr_notify`, `ring_insert_padding`), and looks at the bits of [`uflag`] alone when one is completed.
+const MARK: u8 = 0x80;
 
 /// Iovec lists kept for reuse, so that steady traffic allocates nothing.
 const SPARE_LISTS: usize = 1024;
@@ -77,27 +86,6 @@ pub struct Ring {
     journal_failed: Option<JournalError>,
 }
 
-/// A ring whose predecessor has left a journal, and what was in progress.
-#[derive(Debug)]
-pub struct Resumed {
-    /// The ring; consuming goes on behind what is in progress.
-    pub ring: Ring,
-    /// What the predecessor had consumed and not answered, oldest first.
-    pub commands: Vec<Recovered>,
-    /// A time, of the clock of [`Ring::rested`], before which none of these and of what is queued was queued. None if
-    /// there is nothing.
-    pub queued_after: Option<u64>,
-}
-
-/// A command that a predecessor had consumed.
-#[derive(Debug)]
-pub struct Recovered {
-    /// The command. Its data buffer holds what it held when it was queued, but for what storage has read into it.
-    pub command: Command,
-    /// How far it had come.
-    pub stage: Stage,
-}
-
 impl Ring {
     /// Attaches to a device: checks the mailbox and starts at its `cmd_tail`, so that everything not
     /// completed by a predecessor that answered in order is consumed again. After a predecessor that
@@ -152,121 +140,6 @@ impl Ring {
         Ok(ring)
     }
 
-    fn shape(&self) -> Shape {
-        let data_off = self.cmdr_off + self.cmdr_size as usize;
-        Shape { ring_len: self.mapping.len(), cmdr_size: self.cmdr_size, data_off }
-    }
-
-    /// Keeps a journal from here on, in place of what is in `file`.
-    ///
-    /// # Panics
-    /// If something has been consumed already.
-    pub fn keep_journal(&mut self, file: JournalFile) -> Result<(), JournalError> {
-        assert!(self.slots.is_empty(), "a journal begins with an empty ring");
-        self.journal = Some(Journal::begin(file, self.shape(), self.tail)?);
-        Ok(())
-    }
-
-    /// Goes on where a predecessor stopped, in order or not: attaches, and takes over from its journal what it had
-    /// consumed and not answered. Everything in the journal is checked against the ring; on any doubt this fails, and
-    /// the ring must be reset. Stores nothing on the ring.
-    ///
-    /// Who may still be at work for the predecessor must have been shut out before anything is done about a command.
-    pub fn resume(doorbell: Doorbell, mapping: Mapping, file: JournalFile) -> Result<Resumed, ResumeError> {
-        let mut ring = Self::attach(doorbell, mapping)?;
-        let Found { mut journal, next, in_progress } = Journal::recover(file, ring.shape(), ring.tail)?;
-        // A reset from outside leaves the tail there, and by now as much may be queued again, with the same ids.
-        if ring.tail == 0 && !in_progress.is_empty() {
-            return Err(JournalError::Moved("nothing was published since its start, or it was reset").into());
-        }
-        let waiting = ring.retrace(next, &in_progress)?;
-        let oldest = in_progress.iter().map(|found| found.since);
-        let queued_after = oldest.chain(waiting.then(|| journal.last_rest())).min();
-        // Before there are tokens, which must not be dropped.
-        for &(offset, len) in in_progress.iter().flat_map(|found| &found.segments) {
-            ring.mapping.iovec(offset, len).map_err(JournalError::from)?;
-        }
-        let commands = in_progress.into_iter().map(|found| ring.take_over(found)).collect::<Result<_, _>>();
-        let commands: Vec<Recovered> = commands?;
-        journal.adopt().map_err(JournalError::from)?;
-        ring.journal = Some(journal);
-        Ok(Resumed { ring, commands, queued_after })
-    }
-
-    /// Walks the slots up to where the predecessor had consumed: there must be one for each command that is in progress,
-    /// because an answer takes the oldest slot, whosever it was. What lies behind must be new. Says whether there is
-    /// any.
-    fn retrace(&mut self, next: u32, in_progress: &[InProgress]) -> Result<bool, JournalError> {
-        let head = self.look()?;
-        self.check_cursor("consumed", next)?;
-        if self.past_published(next) > self.past_published(head) {
-            return Err(JournalError::Moved("cmd_head"));
-        }
-        let limit = |at: u32, end: u32| if at < end { end - at } else { self.cmdr_size - at };
-        let (mut at, mut slots) = (self.tail, VecDeque::new());
-        while at != next {
-            let Header { len, op, .. } = Header::read(&self.mapping, self.cmdr_off, at, limit(at, next))?;
-            slots.push_back(Slot { len, op });
-            at = self.after(at, len);
-        }
-        if slots.iter().filter(|slot| slot.op == op::CMD).count() != in_progress.len() {
-            return Err(JournalError::Damaged("it has not as many commands as the ring has slots"));
-        }
-        while at != head {
-            let Header { len, op, id, .. } = Header::read(&self.mapping, self.cmdr_off, at, limit(at, head))?;
-            if op == op::CMD && in_progress.iter().any(|found| found.id == id) {
-                return Err(JournalError::Damaged("a new command has the id of one in progress"));
-            }
-            at = self.after(at, len);
-        }
-        (self.next, self.head, self.slots) = (next, next, slots);
-        Ok(next != head)
-    }
-
-    fn take_over(&mut self, found: InProgress) -> Result<Recovered, JournalError> {
-        let mut data = Segments::new(self.mapping.clone(), self.spare.pop().unwrap_or_default());
-        for (offset, len) in found.segments {
-            data.push(self.mapping.iovec(offset, len)?);
-        }
-        self.outstanding += 1;
-        let token = Token::new(found.id, data, self.lost.clone());
-        Ok(Recovered { command: Command { cdb: Cdb::new(&found.cdb), token }, stage: found.stage })
-    }
-
-    /// Notes in the journal how far a command has come: [`Stage::Begun`] before storage is asked for anything,
-    /// [`Stage::Good`] once it is done and before its data buffer is spoilt.
-    pub fn reached(&mut self, id: CmdId, stage: Stage) {
-        self.note(|journal| journal.reached(id, stage).map_err(Into::into));
-    }
-
-    /// Notes in the journal that the ring was empty at this time, in milliseconds of a clock that a successor on this
-    /// host reads too.
-    pub fn rested(&mut self, now: u64) {
-        self.note(|journal| journal.rested(now).map_err(Into::into));
-    }
-
-    /// Abandons the journal: the successor resets the ring.
-    pub fn abandon_journal(&mut self) {
-        if let Some(mut journal) = self.journal.take() {
-            let _ = journal.void(); // fails only out of bounds, and it is in bounds
-        }
-    }
-
-    /// Why there is no journal any more, once.
-    pub fn journal_failure(&mut self) -> Option<JournalError> {
-        self.journal_failed.take()
-    }
-
-    /// Stores in the journal; one that cannot be kept is abandoned (J3).
-    fn note(&mut self, store: impl FnOnce(&mut Journal) -> Result<(), JournalError>) {
-        if let Some(journal) = &mut self.journal
-            && let Err(error) = store(journal)
-        {
-            self.abandon_journal();
-            self.journal_failed = Some(error);
-        }
-    }
-
     /// Starts over at the mailbox's `cmd_tail`, after [`RingError::Reset`]. Every token of before must have
     /// been given to [`Ring::forget`]; storage must have returned all memory it was lent.
     ///
@@ -316,7 +189,8 @@ impl Ring {
     }
 
     /// Looks where the kernel has got to, and notices a reset: nobody but us stores `cmd_tail`, except
-    /// `reset_ring`, which also takes `cmd_head` back. The tail alone tells nothing while it is zero.
+    /// `reset_ring`, which also takes `cmd_head` back. While the tail is zero it tells nothing, and as much may be queued
+    /// again: then what we have consumed is not marked any more.
     ///
     /// The kernel takes back the tail first and then the head (target_core_user.c, `tcmu_reset_ring`), so the
     /// tail is loaded last: if it is still ours, the head is of before the reset too.
@@ -325,11 +199,19 @@ impl Ring {
         let found = self.mapping.load_acquire(mailbox::CMD_TAIL)?;
         if found == self.published {
             self.check_cursor("cmd_head", head)?;
-            if self.past_published(head) >= self.past_published(self.next) {
-                return Ok(head); // R1
+            if self.past_published(head) >= self.past_published(self.next) // R1
+                && (self.next == self.published || self.is_marked(self.published)?)
+            {
+                return Ok(head);
             }
         }
         Err(RingError::Reset { published: self.published, found, consumed: self.next, head })
+    }
+
+    /// Whether the entry there is one that was consumed.
+    fn is_marked(&self, ring_offset: u32) -> Result<bool, RingError> {
+        let [flags] = self.mapping.read(self.cmdr_off + ring_offset as usize + entry::UFLAGS)?;
+        Ok(flags & MARK != 0)
     }
 
     /// Distance from `published` to a cursor, forwards.
@@ -346,11 +228,13 @@ impl Ring {
         let at = self.next;
         let limit = if at < self.head { self.head - at } else { self.cmdr_size - at };
         let header = Header::read(&self.mapping, self.cmdr_off, at, limit)?;
+        let mark = |flags| self.mapping.write(header.at + entry::UFLAGS, &[MARK | flags]);
         let entry = match header.op {
             op::CMD => {
                 let mut data = Segments::new(self.mapping.clone(), self.spare.pop().unwrap_or_default());
                 let data_off = self.cmdr_off + self.cmdr_size as usize;
                 let cdb = header.command(&self.mapping, data_off, at, |piece| data.push(piece))?;
+                mark(0)?; // before the journal has it: a successor looks for the mark
                 self.outstanding += 1;
                 let next = self.after(at, header.len);
                 let iov = data.as_iovecs();
@@ -364,11 +248,18 @@ impl Ring {
                 let token = Token::new(header.id, data, self.lost.clone());
                 Some(Entry::Command(Command { cdb, token }))
             }
-            op::TMR => Some(Entry::Tmr(header.tmr(&self.mapping, at)?)),
-            op::PAD => None,
+            op::TMR => {
+                let tmr = header.tmr(&self.mapping, at)?;
+                mark(0)?;
+                Some(Entry::Tmr(tmr))
+            }
+            op::PAD => {
+                mark(0)?;
+                None
+            }
             _ => {
                 // A later kernel's: it is told that we do not know it (R5).
-                self.mapping.write(header.at + entry::UFLAGS, &[uflag::UNKNOWN_OP])?;
+                mark(uflag::UNKNOWN_OP)?;
                 None
             }
         };
@@ -419,7 +310,7 @@ impl Ring {
         let at = self.cmdr_off + self.tail as usize;
         let flags = if response.read_len.is_some() { uflag::READ_LEN } else { 0 };
         self.mapping.write(at + entry::CMD_ID, &id.0.to_ne_bytes())?;
-        self.mapping.write(at + entry::UFLAGS, &[flags])?;
+        self.mapping.write(at + entry::UFLAGS, &[MARK | flags])?;
         crash_point!("answer-half");
         self.mapping.write(at + entry::RSP_STATUS, &[response.status])?;
         if let Some(len) = response.read_len {

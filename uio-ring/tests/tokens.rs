@@ -159,6 +159,45 @@ fn a_reset_at_the_start_of_the_ring_is_seen_by_the_head() {
     }
 }
 
+/// And when as much is queued again as was consumed, the cursors are where they were.
+#[test]
+fn a_reset_at_the_start_of_the_ring_is_seen_by_what_is_queued_since() {
+    for seen_by in ["next", "complete", "check", "flush"] {
+        let (kernel, mut ring) = device();
+        send(&kernel);
+        send(&kernel);
+        let mut taken = tokens(&mut ring);
+        if seen_by == "flush" {
+            ring.complete(taken.pop().unwrap(), &GOOD).unwrap();
+        }
+        let before = kernel.cursors();
+        kernel.reset(Reset::Retry);
+        let new = [send(&kernel), send(&kernel)];
+        assert_eq!(
+            (kernel.cursors().tail, kernel.cursors().head),
+            (before.tail, before.head),
+            "cursors tell nothing"
+        );
+        let seen = match seen_by {
+            "next" => ring.next().map(|entry| entry.map(drop)).expect("something"),
+            "complete" => ring.complete(taken.pop().unwrap(), &HARDWARE_ERROR),
+            "check" => ring.check(),
+            _ => ring.flush().map(drop),
+        };
+        assert!(matches!(seen, Err(RingError::Reset { .. })), "{seen_by}: {seen:?}");
+        kernel.verify().unwrap();
+        taken.into_iter().for_each(|token| ring.forget(token));
+        ring.rewind().unwrap();
+        for token in tokens(&mut ring) {
+            ring.complete(token, &GOOD).unwrap();
+        }
+        assert!(ring.flush().unwrap());
+        kernel.pump();
+        assert_eq!(statuses(&kernel, &new), [Some(0), Some(0)]);
+        clean(&kernel);
+    }
+}
+
 /// The slot of an old answer may hold a new request by then.
 #[test]
 fn no_answer_is_written_over_a_new_request() {

@@ -303,12 +303,9 @@ impl Kernel {
             self.check_bytes(entry, KFLAGS..UFLAGS)?;
             return self.check_bytes(entry, CMD_ENTRY..entry.len as usize);
         }
-        if entry.op > OP_TMR {
-            // Where user space says that it does not know the op; the kernel does not look.
-            self.check_bytes(entry, 0..UFLAGS)?;
-            return self.check_bytes(entry, HEADER..entry.len as usize);
-        }
-        self.check_bytes(entry, 0..entry.len as usize)
+        // `uflags` are user space's, of whatever op: the kernel looks at those of a completed command.
+        self.check_bytes(entry, 0..UFLAGS)?;
+        self.check_bytes(entry, HEADER..entry.len as usize)
     }
 
     fn check_bytes(&self, entry: Entry, part: Range<usize>) -> Result<(), Fault> {

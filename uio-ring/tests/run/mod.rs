@@ -328,10 +328,6 @@ impl Run {
     fn reset(&mut self, retry: bool, seen_by: SeenBy) {
         self.consume(usize::MAX).unwrap();
         let before = self.kernel.cursors();
-        if before.tail == 0 && self.kernel.waiting() > 0 {
-            // What waits goes to where we have been already: the cursors alone cannot show such a reset.
-            return;
-        }
         let answers = self.sent.values().any(|sent| sent.answer.is_some() && !sent.published);
         let answers = answers || !self.lost.is_empty();
         let noticeable = before.tail != 0 || before.head != 0;
