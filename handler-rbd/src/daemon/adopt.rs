@@ -14,16 +14,17 @@
 //! again for ever, with growing pauses.
 
 use super::journal;
-use super::open::{Attached, Shape, SizeRule, Storage, claim_ring};
+use super::open::{Attached, Shape, claim_ring};
 use super::registry::Claim;
+use super::storage::{SizeRule, Storage};
 use super::{Daemon, SetupError};
 use crate::cfgstring::SUBTYPE;
 use crate::kernel::configfs::{Backstore, ResetKind};
 use crate::kernel::uio::{self, UioDevice};
 use crate::log::Chain;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -58,13 +59,24 @@ impl Daemon {
     }
 
     fn adopt(self: &Arc<Self>, claim: Claim, uio: &UioDevice) {
+        let backstore = Backstore::new(&self.settings.sys, &uio.name);
+        self.adopt_until_gone(claim, uio, &backstore);
+        // Between two tries the device is nobody's, and whoever stops all of them passes it by.
+        if self.is_stopping()
+            && uio.open(Duration::ZERO).is_ok()
+            && let Err(error) = backstore.block(false)
+        {
+            tracing::warn!(device = %uio.name, "cannot unblock the device: {}", Chain(&error));
+        }
+    }
+
+    fn adopt_until_gone(self: &Arc<Self>, claim: Claim, uio: &UioDevice, backstore: &Backstore) {
         let device = &uio.name;
-        let backstore = Backstore::new(&self.settings.sys, device);
         let (mut pause, start) = (FIRST_PAUSE, Instant::now());
         let mut waits = self.has_journal(uio);
         let mut claim = Some(claim);
         while self.is_there(claim.as_ref(), uio) {
-            let Err(error) = self.try_adopt(&mut claim, uio, &backstore, waits) else { return };
+            let Err(error) = self.try_adopt(&mut claim, uio, backstore, waits) else { return };
             if matches!(error, SetupError::Stopping) {
                 return; // our successor will
             }
@@ -84,7 +96,7 @@ impl Daemon {
                 Chain(&error)
             );
             let gives_up = waits && start.elapsed() >= PATIENCE;
-            match self.hold_off(uio, &backstore, gives_up) {
+            match self.hold_off(uio, backstore, gives_up) {
                 Ok(()) => waits &= !gives_up,
                 Err(error) => {
                     tracing::warn!(%device, "its initiators get no answer meanwhile: {}", Chain(&error));
@@ -99,13 +111,27 @@ impl Daemon {
     /// Has initiators get BUSY for what comes, and for what was in progress too if it is given up.
     fn hold_off(&self, uio: &UioDevice, backstore: &Backstore, give_up: bool) -> Result<(), SetupError> {
         let _ours = uio.open(Duration::ZERO)?; // else it is another handler's
-        backstore.block(true)?;
+        self.block(backstore)?;
         if give_up {
             // It stays blocked until the predecessor is fenced, so no retry is served before that.
             self.records.forget_journal(&journal::key(uio));
             backstore.reset_ring(ResetKind::Busy)?;
         }
         Ok(())
+    }
+
+    /// Has initiators get BUSY for what comes. Not once the daemon stops: then the device must stay unblocked, so that what
+    /// comes waits for the successor.
+    fn block(&self, backstore: &Backstore) -> Result<(), SetupError> {
+        let stopping = self.stopping.read().unwrap_or_else(PoisonError::into_inner);
+        if *stopping {
+            return Err(SetupError::Stopping);
+        }
+        Ok(backstore.block(true)?)
+    }
+
+    fn is_stopping(&self) -> bool {
+        *self.stopping.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the device is still wanted: once it is not, it was removed; once it is another one there is no event to
@@ -129,7 +155,7 @@ impl Daemon {
         // Held from here on: another handler that serves the device keeps us from touching it.
         let file = claim_ring(uio)?;
         if !has_journal {
-            backstore.block(true)?;
+            self.block(backstore)?;
         }
         let storage = Storage::open(&self.settings, &self.records, device)?;
         if !claim.as_ref().is_some_and(Claim::is_wanted) {
@@ -168,10 +194,49 @@ impl Daemon {
 
     /// Throws away what is on the ring, with BUSY, and attaches to it.
     fn reset(&self, uio: &UioDevice, file: OwnedFd, backstore: &Backstore) -> Result<Attached, SetupError> {
-        backstore.block(true)?;
+        self.block(backstore)?;
         // First: what is queued from here on has the ids of what the journal says.
         self.records.forget_journal(&journal::key(uio));
         backstore.reset_ring(ResetKind::Busy)?;
         self.attach(uio, file)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use crate::daemon::{Daemon, Settings, SetupError, StorageKind};
+    use crate::kernel::configfs::Backstore;
+    use crate::kernel::{DeviceName, Sys};
+    use crate::records::Records;
+    use std::fs;
+    use std::time::Duration;
+
+    /// Else the device would stay blocked until somebody starts the daemon again.
+    #[test]
+    fn nothing_is_blocked_any_more_once_the_daemon_stops() {
+        let (root, run) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let name = DeviceName::parse(b"tcm-user/0/d0/rbd/p/i").unwrap();
+        let sys = Sys::at(root.path());
+        let file = root.path().join("sys/kernel/config/target/core/user_0/d0/action/block_dev");
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, "0").unwrap();
+        let daemon = Daemon::new(
+            Settings {
+                sys: sys.clone(),
+                open_timeout: Duration::from_secs(5),
+                drain_timeout: Duration::from_secs(5),
+                zero_copy_writes: false,
+                storage: StorageKind::Memory,
+            },
+            Records::load(run.path()).unwrap(),
+        );
+        let backstore = Backstore::new(&sys, &name);
+        daemon.block(&backstore).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "1");
+        fs::write(&file, "0").unwrap();
+        daemon.shut_down();
+        assert!(matches!(daemon.block(&backstore), Err(SetupError::Stopping)));
+        assert_eq!(fs::read_to_string(&file).unwrap(), "0");
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Whatever is doubtful here ends with the ring being reset, which costs initiators a BUSY and is always right.
 
-use super::open::{Attached, Storage, map};
+use super::open::{Attached, map};
+use super::storage::Storage;
 use super::{Daemon, SetupError};
 use crate::kernel::configfs::Backstore;
 use crate::kernel::file::FileError;

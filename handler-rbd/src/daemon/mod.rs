@@ -6,6 +6,7 @@
 
 mod adopt;
 mod again;
+mod error;
 mod identity;
 mod journal;
 mod open;
@@ -14,9 +15,10 @@ mod registry;
 mod size;
 mod state;
 pub mod status;
+mod storage;
 mod timeouts;
 
-pub use open::SetupError;
+pub use error::SetupError;
 pub use state::{Lun, State};
 
 use crate::device::{Exit, Handle, Message};
@@ -28,13 +30,14 @@ use crate::kernel::{DeviceName, Sys};
 use crate::log::Chain;
 use crate::records::{DeviceKey, Records};
 use nix::errno::Errno;
-use open::{Attached, Shape, SizeRule, Slot, Storage};
+use open::{Attached, Shape};
 use registry::{Claim, Departure, Registry};
 use size::Sizes;
 use state::Event as Happening;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
+use storage::{SizeRule, Slot, Storage};
 
 /// Where images are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +73,8 @@ pub struct Daemon {
     failures: again::Failures,
     /// Whether existing devices have been looked for.
     has_looked: AtomicBool,
+    /// Whether the daemon stops; read for as long as it takes to block a device.
+    stopping: RwLock<bool>,
 }
 
 impl Daemon {
@@ -84,6 +89,7 @@ impl Daemon {
             sizes,
             failures,
             has_looked: AtomicBool::new(false),
+            stopping: RwLock::default(),
         });
         daemon.follow_sizes(changes);
         daemon
@@ -277,6 +283,7 @@ impl Daemon {
 
     /// Ends all devices: every command that is on a ring is answered, then images are closed.
     pub fn shut_down(self: &Arc<Self>) {
+        *self.stopping.write().unwrap_or_else(PoisonError::into_inner) = true;
         let (instances, start) = (self.registry.close(), Instant::now());
         let stops: Vec<_> = instances
             .into_iter()

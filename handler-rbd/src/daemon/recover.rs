@@ -14,8 +14,8 @@
 //! Tried for ever, with growing pauses, and with a longer first pause if the last time was a moment ago: two
 //! gateways that fence each other must not do so as fast as they can.
 
-use super::open::{Slot, Storage};
 use super::state::Event;
+use super::storage::{Slot, Storage};
 use super::{Daemon, SetupError};
 use crate::device::{Handle, News};
 use crate::kernel::DeviceName;
@@ -154,7 +154,7 @@ impl Daemon {
             return Err(SetupError::Other { image });
         }
         self.watch(uio, &storage);
-        let swapped = handle.replace(storage.backend(), storage.note());
+        let swapped = handle.replace(storage.backend(), storage.note().clone());
         slot.put(storage);
         Ok(swapped)
     }
