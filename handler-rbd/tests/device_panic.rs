@@ -3,12 +3,11 @@
 
 mod device_rig;
 
-use device_rig::{DISK, Rig, SOON, block, identity, model, read, served, served_by, until, verdict, write};
-use handler_rbd::block::memory::Memory;
-use handler_rbd::block::{Backend, BackendError, Limits, Op, Request};
+use device_rig::{Rig, SOON, block, identity, read, served, until, verdict, write};
+use handler_rbd::block::{Backend, Op};
 use handler_rbd::device::{Handle, Message};
 use std::sync::Arc;
-use uio_ring::mock::{Direction, MockKernel, Reset};
+use uio_ring::mock::{Direction, Reset};
 
 const GOOD: (u8, [u8; 3]) = (0, [0, 0, 0]);
 const BUSY: (u8, [u8; 3]) = (8, [0, 0, 0]);
@@ -23,38 +22,13 @@ enum When {
     After,
 }
 
-struct Panicky {
-    disk: Arc<Memory>,
-    when: When,
-}
-
-impl Backend for Panicky {
-    fn submit(&self, request: Box<Request>) {
-        let poison = matches!(request.op, Op::Read(range) | Op::Write(range) if range.offset == u64::from(POISON) * 512);
-        assert!(!poison || self.when == When::After, "on purpose");
-        self.disk.submit(request);
-        assert!(!poison, "on purpose");
-    }
-    fn limits(&self) -> Limits {
-        self.disk.limits()
-    }
-    fn refresh(&self) -> Result<u64, BackendError> {
-        self.disk.refresh()
-    }
-    fn note(&self) -> Result<Vec<u8>, BackendError> {
-        self.disk.note()
-    }
-    fn has_note(&self) -> bool {
-        self.disk.has_note()
-    }
-}
-
 fn rig(when: When) -> Rig {
-    let kernel = MockKernel::new(model()).unwrap();
-    let disk = Arc::new(Memory::new(DISK));
-    let backend = Arc::new(Panicky { disk: disk.clone(), when });
-    let served = served_by(&kernel, backend, Arc::new(|| Ok(identity("x"))));
-    Rig::run(kernel, disk, served)
+    Rig::between(move |disk, request| {
+        let poison = matches!(request.op, Op::Read(range) | Op::Write(range) if range.offset == u64::from(POISON) * 512);
+        assert!(!poison || when == When::After, "on purpose");
+        disk.submit(request);
+        assert!(!poison, "on purpose");
+    })
 }
 
 /// Invariants "the buffer outlives librbd" and "exactly once": the thread does not end, so ring and image stay open,

@@ -3,51 +3,28 @@
 
 mod device_rig;
 
-use device_rig::{DISK, Rig, SOON, identity, model, served_by, until, verdict};
-use handler_rbd::block::memory::Memory;
-use handler_rbd::block::{Backend, BackendError, Limits, Request};
+use device_rig::{Rig, SOON, until, verdict};
+use handler_rbd::block::Backend;
 use handler_rbd::device::BEAT;
 use handler_rbd::service::supervisor::{STUCK, Supervisor};
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use uio_ring::mock::{Direction, MockKernel};
+use uio_ring::mock::Direction;
 
 const TEST_UNIT_READY: [u8; 6] = [0; 6];
 const READ: [u8; 10] = device_rig::read(0);
 
 /// Storage whose calls do not return while the gate is held: a device thread that is stuck.
-struct Gated {
-    disk: Arc<Memory>,
-    gate: Arc<Mutex<()>>,
-}
-
-impl Backend for Gated {
-    fn submit(&self, request: Box<Request>) {
-        drop(self.gate.lock().unwrap());
-        self.disk.submit(request);
-    }
-    fn limits(&self) -> Limits {
-        self.disk.limits()
-    }
-    fn refresh(&self) -> Result<u64, BackendError> {
-        self.disk.refresh()
-    }
-    fn note(&self) -> Result<Vec<u8>, BackendError> {
-        self.disk.note()
-    }
-    fn has_note(&self) -> bool {
-        self.disk.has_note()
-    }
-}
-
 fn gated() -> (Rig, Arc<Mutex<()>>) {
-    let kernel = MockKernel::new(model()).unwrap();
-    let (disk, gate) = (Arc::new(Memory::new(DISK)), Arc::new(Mutex::new(())));
-    let backend = Arc::new(Gated { disk: disk.clone(), gate: gate.clone() });
-    let served = served_by(&kernel, backend, Arc::new(|| Ok(identity("x"))));
-    (Rig::run(kernel, disk, served), gate)
+    let gate = Arc::new(Mutex::new(()));
+    let passed = gate.clone();
+    let rig = Rig::between(move |disk, request| {
+        drop(passed.lock().unwrap());
+        disk.submit(request);
+    });
+    (rig, gate)
 }
 
 /// Runs `child` with a manager's socket and time-out, and says what the manager heard.

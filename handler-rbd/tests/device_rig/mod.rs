@@ -2,8 +2,8 @@
 #![allow(dead_code)] // each test program uses its part
 
 use crossbeam_channel::{Receiver, unbounded};
-use handler_rbd::block::Backend;
 use handler_rbd::block::memory::Memory;
+use handler_rbd::block::{Backend, BackendError, Limits, Request};
 use handler_rbd::device::{Handle, IdentitySource, Message, Served};
 use handler_rbd::lun::{Geometry, Identity, LogicalUnit};
 use std::sync::Arc;
@@ -47,7 +47,40 @@ pub(crate) fn model() -> MockConfig {
     MockConfig { single_threaded: false, ..MockConfig::default() }
 }
 
+/// A disk to which requests go as the test wants.
+struct Between<F> {
+    disk: Arc<Memory>,
+    submit: F,
+}
+
+impl<F: Fn(&Memory, Box<Request>) + Send + Sync> Backend for Between<F> {
+    fn submit(&self, request: Box<Request>) {
+        (self.submit)(&self.disk, request);
+    }
+    fn limits(&self) -> Limits {
+        self.disk.limits()
+    }
+    fn refresh(&self) -> Result<u64, BackendError> {
+        self.disk.refresh()
+    }
+    fn note(&self) -> Result<Vec<u8>, BackendError> {
+        self.disk.note()
+    }
+    fn has_note(&self) -> bool {
+        self.disk.has_note()
+    }
+}
+
 impl Rig {
+    /// `submit` stands between the device and its disk.
+    pub(crate) fn between(submit: impl Fn(&Memory, Box<Request>) + Send + Sync + 'static) -> Self {
+        let kernel = MockKernel::new(model()).unwrap();
+        let disk = Arc::new(Memory::new(DISK));
+        let backend = Arc::new(Between { disk: disk.clone(), submit });
+        let served = served_by(&kernel, backend, Arc::new(|| Ok(identity("x"))));
+        Self::run(kernel, disk, served)
+    }
+
     pub(crate) fn new() -> Self {
         Self::with(model(), Arc::new(|| Ok(identity("11111111-2222-3333-4444-555555555555"))))
     }
