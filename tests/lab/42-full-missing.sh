@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A pool that is full: what needs space fails at once and precisely, all else works, and it is over when there is space. A pool
+# A pool, then a cluster, that is full: what needs space fails at once and precisely, all else works, and it is over when there is space. A pool
 # and an image that are missing at a restart: told, and taken on when they are there. The LUN beside them notices nothing.
 # limit: 240
 # shellcheck disable=SC1091,SC2016
@@ -7,7 +7,7 @@
 
 pool_rm() { ceph ceph config set mon mon_allow_pool_delete true; ceph ceph osd pool delete narrow narrow --yes-i-really-really-mean-it; }
 pool_up() { ceph ceph osd pool create narrow 8 && ceph ceph osd pool application enable narrow rbd; }
-trap 'pool_rm >/dev/null 2>&1' EXIT
+trap 'ratio 0.85 0.9 0.95 >/dev/null 2>&1; pool_rm >/dev/null 2>&1' EXIT
 ok "a pool" pool_up
 ok "an image there" ceph rbd create --size 64M narrow/narrow
 image beside 64M
@@ -24,8 +24,8 @@ pid=$!
 # The quota of objects is used up; Ceph notices within a few seconds.
 ok "the pool gets a quota" ceph ceph osd pool set-quota narrow max_objects 1
 full() { ceph ceph osd pool ls detail 2>/dev/null | grep "'narrow'" | grep -q 'full'; }
-for ((n = 0; n < 30; n++)); do if full; then break; fi; sleep 1; done
-ok "and is full" full
+becomes() { for ((n = 0; n < 30; n++)); do if "$@"; then return; fi; sleep 1; done; false; }
+ok "and is full" becomes full
 probes='sg=/dev/$(basename "/sys/block/${DISK##*/}/device/scsi_generic"/sg*)
 head -c 4096 /dev/urandom >/tmp/page
 probe() { local what=$1 start=$EPOCHREALTIME; shift; echo "$what: $(sg_raw "$@" 2>&1 | tr "\n" " ") after $(awk -v a="$start" -v b="$EPOCHREALTIME" "BEGIN { printf \"%.1f\", b - a }")"; }
@@ -34,20 +34,34 @@ probe old -s 4096 -i /tmp/page "$sg" 2a 0 0 0 0 0 0 0 8 0
 probe read -r 4096 "$sg" 28 0 0 0 c0 0 0 0 8 0
 printf "\0\x16\0\x10\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x80\0\0\0\0" >/tmp/unmap
 probe unmap -s 24 -i /tmp/unmap "$sg" 42 0 0 0 0 0 0 0 18 0'
-output=$(gw DISK="${disks% *}" <<<"$probes")
-matches "what needs space: SPACE ALLOCATION FAILED WRITE PROTECT" 'Data Protect.*[Ss]pace allocation failed' "$(grep '^new' <<<"$output")"
-at_most "and soon" 5 "$(sed -n 's/^new.* after //p' <<<"$output")"
-for what in old read unmap; do
-  matches "$what: GOOD" 'SCSI Status: Good' "$(grep "^$what" <<<"$output")"
-done
+refused() { # refused WHO: what needs space, and nothing else
+  output=$(gw DISK="${disks% *}" <<<"$probes")
+  matches "$1 is full: what needs space: SPACE ALLOCATION FAILED WRITE PROTECT" 'Data Protect.*[Ss]pace allocation failed' "$(grep '^new' <<<"$output")"
+  at_most "$1 is full: and soon" 5 "$(sed -n 's/^new.* after //p' <<<"$output")"
+  for what in old read unmap; do
+    matches "$1 is full: $what: GOOD" 'SCSI Status: Good' "$(grep "^$what" <<<"$output")"
+  done
+}
+refused "the pool"
 ok "the quota is lifted" ceph ceph osd pool set-quota narrow max_objects 0
-for ((n = 0; n < 30; n++)); do if ! full; then break; fi; sleep 1; done
-output=$(gw DISK="${disks% *}" <<<"$probes")
-matches "there is space again: GOOD" 'SCSI Status: Good' "$(grep '^new' <<<"$output")"
+not_full() { ! full; }
+ok "and it is not full" becomes not_full
+matches "there is space again: GOOD" 'SCSI Status: Good' "$(gw DISK="${disks% *}" <<<"$probes" | grep '^new')"
 wait $pid
 result=$(cat "$LAB_DIR/share/beside.txt")
 matches "the other LUN noticed nothing ($(grep -o 'slowest [0-9]* ms' <<<"$result"))" '[1-9] passed, 0 failed' "$result"
 at_most "no command of it waited" 5000 "$(sed -n 's/.*slowest \([0-9]*\) ms.*/\1/p' <<<"$result")"
+
+# The same with the cluster's own limit, which is every pool's.
+ratio() { ceph ceph osd set-nearfull-ratio "$1" && ceph ceph osd set-backfillfull-ratio "$2" && ceph ceph osd set-full-ratio "$3"; }
+ok "room for the next" gw DISK="${disks% *}" <<<'blkdiscard "$DISK"'
+ok "the first object is there again" gw DISK="${disks% *}" <<<'dd if=/dev/urandom of="$DISK" bs=64k count=16 oflag=direct status=none'
+ok "the cluster's full ratio is next to nothing" ratio 0.000001 0.000002 0.000003
+ok "and it is full" becomes full
+refused "the cluster"
+ok "the ratio is put back" ratio 0.85 0.9 0.95
+ok "and it is not full" becomes not_full
+matches "there is space again: GOOD" 'SCSI Status: Good' "$(gw DISK="${disks% *}" <<<"$probes" | grep '^new')"
 
 ok "the daemon stops" gw <<<daemon_stop
 ok "the pool is removed" pool_rm

@@ -1,4 +1,4 @@
-//! What the user side of the ring costs per command: consume, complete and publish.
+//! What the user side of the ring costs per command, with and without a journal: consume, complete and publish.
 //!
 //! The kernel side is a loop that writes entries by hand into the same memory, and is not timed. The doorbell
 //! is `/dev/null`, so a kick costs its system call and nothing behind it.
@@ -8,7 +8,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
-use uio_ring::{Doorbell, Entry, Mapping, Response, Ring, Token};
+use uio_ring::{Doorbell, Entry, JournalFile, Mapping, Response, Ring, Stage, Token};
 
 const RING_BYTES: usize = 8 << 20;
 const CMDR_SIZE: usize = RING_BYTES - 128;
@@ -63,6 +63,9 @@ fn round(ring: &mut Ring, tokens: &mut Vec<Token>) {
             tokens.push(command.token);
         }
     }
+    for token in &*tokens {
+        ring.reached(token.id(), Stage::Begun);
+    }
     while let Some(token) = tokens.pop() {
         ring.complete(token, &GOOD).unwrap();
     }
@@ -70,8 +73,9 @@ fn round(ring: &mut Ring, tokens: &mut Vec<Token>) {
 }
 
 fn bench(c: &mut Criterion) {
-    for pieces in [1, 4] {
-        let mut group = c.benchmark_group(format!("consume+complete+flush/{pieces}-iovec"));
+    for (pieces, journal) in [(1, false), (1, true), (4, false), (4, true)] {
+        let with = if journal { "with journal" } else { "without" };
+        let mut group = c.benchmark_group(format!("consume+complete+flush/{pieces}-iovec, {with}"));
         for depth in [1usize, 32, 128] {
             let memory = nix::sys::memfd::memfd_create("ring-bench", nix::sys::memfd::MFdFlags::empty());
             let memory = File::from(memory.unwrap());
@@ -79,6 +83,11 @@ fn bench(c: &mut Criterion) {
             let mut producer = Producer::new(memory.try_clone().unwrap(), pieces);
             let sink = OpenOptions::new().write(true).open("/dev/null").unwrap();
             let mut ring = Ring::attach(Doorbell::new(sink.into()), mapping(&memory)).unwrap();
+            if journal {
+                let file =
+                    nix::sys::memfd::memfd_create("journal", nix::sys::memfd::MFdFlags::empty()).unwrap();
+                ring.keep_journal(JournalFile { file, incarnation: [1; 32] }).unwrap();
+            }
             let mut tokens = Vec::with_capacity(depth);
             group.throughput(Throughput::Elements(1));
             // Criterion counts commands, so its time is per command.
