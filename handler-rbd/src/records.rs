@@ -25,6 +25,8 @@ const JOURNAL: &str = ".journal";
 const BREAKING: &str = ".breaking";
 /// Ends the name of the note that the lock of a device's dead client went to a successor with a gap: `user_HBA.NAME.gap`.
 const GAP: &str = ".gap";
+/// Ends the name of the note of what a device's image was like when it was left in order: `user_HBA.NAME.left`.
+const LEFT: &str = ".left";
 /// So long such a note says something: whoever takes the lock in between has the image open for longer than this.
 const BREAKING_TAKES: Duration = Duration::from_secs(10);
 
@@ -153,6 +155,7 @@ impl Records {
     pub fn forget_journal(&self, device: &DeviceKey) {
         erase(&self.path(device, JOURNAL));
         erase(&self.path(device, GAP));
+        erase(&self.path(device, LEFT));
     }
 
     /// Somebody else may have had the lock since the journal's client: whoever holds it now, what writes must not be begun
@@ -176,12 +179,18 @@ impl Records {
         let Ok(entries) = fs::read_dir(&self.dir) else { return };
         for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
             let name = path.file_name().and_then(|name| name.to_str());
-            let name =
-                name.and_then(|name| [JOURNAL, GAP, BREAKING].iter().find_map(|end| name.strip_suffix(end)));
+            let name = name.and_then(|name| {
+                [JOURNAL, GAP, BREAKING, LEFT].iter().find_map(|end| name.strip_suffix(end))
+            });
             if name.is_some_and(|name| devices.iter().all(|device| device.0 != name)) {
                 erase(&path);
             }
         }
+    }
+
+    /// The mark of a device's image when it was left with everything answered, if it could be told.
+    pub fn left(&self, device: &DeviceKey) -> Option<String> {
+        fs::read_to_string(self.path(device, LEFT)).ok().filter(|mark| !mark.is_empty())
     }
 
     /// The lock of a device's dead client, which still holds it, is about to be broken and taken over.
@@ -257,6 +266,18 @@ pub struct Record {
 }
 
 impl Record {
+    /// Everything is answered, and the image about to be closed: for [`Records::left`].
+    pub fn leave(&self, mark: Option<&str>) {
+        let clients = self.records.lock();
+        let Some(client) = clients.by_number.get(&self.number) else { return };
+        let path = self.records.path(&client.device, LEFT);
+        let Some(mark) = mark else { return erase(&path) };
+        let new = path.with_extension("new");
+        if let Err(error) = fs::write(&new, mark).and_then(|()| fs::rename(&new, &path)) {
+            tracing::warn!(%error, "cannot note how the image was left; a successor resets the ring");
+        }
+    }
+
     /// Leaves the record to whoever fences the client.
     pub fn keep(self) {
         if let Some(client) = self.records.lock().by_number.get_mut(&self.number) {
@@ -397,6 +418,25 @@ mod tests {
         drop(opening);
         assert!(stop.join().unwrap());
         assert_eq!(Records::load(dir.path()).unwrap().predecessors(&device()), ["10.0.0.1:0/3"]);
+    }
+
+    #[test]
+    fn how_an_image_was_left_is_known_until_the_journal_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::load(dir.path()).unwrap();
+        let record = records.begin(&device(), "10.0.0.1:0/1").unwrap();
+        assert_eq!(records.left(&device()), None);
+        record.leave(Some("1234 5"));
+        drop(record);
+        let records = Records::load(dir.path()).unwrap();
+        assert_eq!(records.left(&device()).as_deref(), Some("1234 5"));
+        assert_eq!(records.left(&DeviceKey::new(3, "disk")), None);
+        records.begin(&device(), "10.0.0.1:0/2").unwrap().leave(None);
+        assert_eq!(records.left(&device()), None, "it cannot be told");
+        records.begin(&device(), "10.0.0.1:0/2").unwrap().leave(Some("1234 7"));
+        records.forget_journal(&device());
+        assert_eq!(records.left(&device()), None);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     /// In a container every process has the same id.

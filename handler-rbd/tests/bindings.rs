@@ -13,7 +13,7 @@ const FUNCTIONS: &str = "rados_(service_register|service_update_status|getaddrs|
     |rbd_update_(watch|unwatch)\
     |rbd_diff_iterate2\
     |rbd_metadata_(get|set|remove)\
-    |rbd_lock_(acquire|get_owners|get_owners_cleanup|break)\
+    |rbd_lock_(acquire|release|get_owners|get_owners_cleanup|break)\
     |rbd_is_exclusive_lock_owner\
     |rbd_watchers_(list|list_cleanup)|rbd_flush\
     |rbd_config_image_list|rbd_config_image_list_cleanup\

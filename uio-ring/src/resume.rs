@@ -18,6 +18,8 @@ pub struct Resumed {
     pub ring: Ring,
     /// What the predecessor had consumed and not answered, oldest first.
     pub commands: Vec<Recovered>,
+    /// What was queued behind it by now and nobody has consumed: the ring yields it first.
+    pub waiting: Vec<Cdb>,
     /// A time, of the clock of [`Ring::rested`], before which none of these and of what is queued was queued. None if
     /// there is nothing.
     pub queued_after: Option<u64>,
@@ -58,7 +60,7 @@ impl Ring {
         let Found { mut journal, next, in_progress } = Journal::recover(file, ring.shape(), ring.tail)?;
         let waiting = ring.retrace(next, &in_progress)?;
         let oldest = in_progress.iter().map(|found| found.since);
-        let queued_after = oldest.chain(waiting.then(|| journal.last_rest())).min();
+        let queued_after = oldest.chain((!waiting.is_empty()).then(|| journal.last_rest())).min();
         // Before there are tokens, which must not be dropped.
         for &(offset, len) in in_progress.iter().flat_map(|found| &found.segments) {
             ring.mapping.iovec(offset, len).map_err(JournalError::from)?;
@@ -69,14 +71,14 @@ impl Ring {
         let commands = in_progress.into_iter().map(|found| ring.take_over(found)).collect::<Result<_, _>>();
         let commands: Vec<Recovered> = commands?;
         ring.journal = Some(journal);
-        Ok(Resumed { ring, commands, queued_after })
+        Ok(Resumed { ring, commands, waiting, queued_after })
     }
 
     /// Walks the slots up to where the predecessor had consumed: there must be one for each command that is in progress,
     /// because an answer takes the oldest slot, whosever it was. Each must be marked: a reset at tail 0 leaves the tail
-    /// where it was, and by now as much may be queued again, with the same ids. What lies behind must be new. Says
-    /// whether there is any.
-    fn retrace(&mut self, next: u32, in_progress: &[InProgress]) -> Result<bool, JournalError> {
+    /// where it was, and by now as much may be queued again, with the same ids. What lies behind must be new; that is
+    /// returned.
+    fn retrace(&mut self, next: u32, in_progress: &[InProgress]) -> Result<Vec<Cdb>, JournalError> {
         let head = self.look()?;
         self.check_cursor("consumed", next)?;
         if self.past_published(next) > self.past_published(head) {
@@ -95,15 +97,20 @@ impl Ring {
         if slots.iter().filter(|slot| slot.op == op::CMD).count() != in_progress.len() {
             return Err(JournalError::Damaged("it has not as many commands as the ring has slots"));
         }
+        let mut waiting = Vec::new();
         while at != head {
-            let Header { len, op, id, .. } = Header::read(&self.mapping, self.cmdr_off, at, limit(at, head))?;
-            if op == op::CMD && in_progress.iter().any(|found| found.id == id) {
-                return Err(JournalError::Damaged("a new command has the id of one in progress"));
+            let header = Header::read(&self.mapping, self.cmdr_off, at, limit(at, head))?;
+            if header.op == op::CMD {
+                if in_progress.iter().any(|found| found.id == header.id) {
+                    return Err(JournalError::Damaged("a new command has the id of one in progress"));
+                }
+                let data_off = self.cmdr_off + self.cmdr_size as usize;
+                waiting.push(header.command(&self.mapping, data_off, at, |_| ())?);
             }
-            at = self.after(at, len);
+            at = self.after(at, header.len);
         }
         (self.next, self.head, self.slots) = (next, next, slots);
-        Ok(next != head)
+        Ok(waiting)
     }
 
     fn take_over(&mut self, found: InProgress) -> Result<Recovered, JournalError> {

@@ -391,10 +391,10 @@ fn what_was_begun_and_when_is_known() {
     process.ring.rested(3000);
     drop_in_order(process);
     let (doorbell, mapping) = parts(&host.kernel);
-    let Resumed { mut ring, commands, queued_after } =
+    let Resumed { mut ring, commands, waiting, queued_after } =
         Ring::resume(doorbell, mapping, file(&host.journal, 7)).unwrap();
     assert_eq!(commands.iter().map(|found| found.stage).collect::<Vec<_>>(), [Stage::Begun, Stage::New]);
-    assert_eq!(queued_after, Some(1000));
+    assert_eq!((queued_after, waiting.len()), (Some(1000), 0));
     // The id is used again by a command that has not begun.
     for found in commands {
         host.complete(&mut ring, found.command);
@@ -404,11 +404,15 @@ fn what_was_begun_and_when_is_known() {
     host.enqueue();
     let Some(Ok(Entry::Command(three))) = ring.next() else { panic!("a command") };
     ring.forget(three.token);
+    host.enqueue(); // nobody consumes it
+    let last = host.number;
     drop(ring);
     let (doorbell, mapping) = parts(&host.kernel);
     let resumed = Ring::resume(doorbell, mapping, file(&host.journal, 7)).unwrap();
     assert_eq!(resumed.commands.iter().map(|found| found.stage).collect::<Vec<_>>(), [Stage::New]);
     assert_eq!(resumed.queued_after, Some(3000));
+    let waiting: Vec<_> = resumed.waiting.iter().map(|cdb| cdb.as_bytes()[1..5].to_vec()).collect();
+    assert_eq!(waiting, [last.to_be_bytes()]);
     resumed.commands.into_iter().fold(resumed.ring, |mut ring, found| {
         ring.forget(found.command.token);
         ring

@@ -52,6 +52,12 @@ pub trait Backend: Send + Sync {
         Ok(())
     }
 
+    /// Lets others have the image, before the backend is dropped and with nothing out: a mark that is another one as soon as
+    /// somebody may have written. `None` if that cannot be told. May block.
+    fn leave(&self) -> Option<String> {
+        None
+    }
+
     /// From now on, gives the image to nobody who asks for it: who wants it must shut this client out. Only if it has
     /// the image now. May block.
     fn hold_on(&self) -> Result<(), BackendError> {

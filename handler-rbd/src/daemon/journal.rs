@@ -14,7 +14,7 @@ use crate::scsi;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
-use uio_ring::{JournalFile, Recovered, ResumeError, Resumed, Ring, Stage};
+use uio_ring::{Cdb, JournalFile, Recovered, ResumeError, Resumed, Ring, Stage};
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// A command that is so near its end is not worth being carried out.
@@ -87,13 +87,13 @@ impl Daemon {
             Ok(file) => Ring::resume(doorbell, mapping, file).map_err(Doubt::from),
             Err(error) => Err(Doubt::Io(error)),
         };
-        let Resumed { mut ring, commands, queued_after } = match resumed {
+        let Resumed { mut ring, commands, waiting, queued_after } = match resumed {
             Ok(resumed) => resumed,
             Err(doubt) => return Ok(Err(doubt)),
         };
-        let trusted = is_young(backstore, queued_after).and_then(|()| match is_safe(&commands, storage) {
-            true => Ok(()),
-            false => Err(Doubt::Gap),
+        let trusted = is_young(backstore, queued_after).and_then(|()| {
+            let safe = storage.is_seamless() || !writes(&commands, &waiting);
+            if safe { Ok(()) } else { Err(Doubt::Gap) }
         });
         if let Err(doubt) = trusted {
             commands.into_iter().for_each(|found| ring.forget(found.command.token));
@@ -119,14 +119,13 @@ fn is_young(backstore: &Backstore, queued_after: Option<u64>) -> Result<(), Doub
     Err(Doubt::Expired { seconds, attribute })
 }
 
-/// Whether nothing newer can be overwritten: nothing of it writes, or nobody else can have written.
-fn is_safe(commands: &[Recovered], storage: &Storage) -> bool {
-    let writes = |found: &Recovered| {
-        // What is done already only needs its answer.
-        found.stage != Stage::Good
-            && scsi::decode(found.command.cdb.as_bytes()).is_ok_and(|command| command.changes_medium())
-    };
-    storage.is_seamless() || !commands.iter().any(writes)
+/// Whether any of it writes, of what was in progress or of what waits. Invariant "no late write": nobody knows for how long
+/// it has waited, and its initiator may have sent it through another gateway meanwhile, and something newer after it.
+fn writes(commands: &[Recovered], waiting: &[Cdb]) -> bool {
+    let writes = |cdb: &Cdb| scsi::decode(cdb.as_bytes()).is_ok_and(|command| command.changes_medium());
+    // What is done already only needs its answer.
+    commands.iter().any(|found| found.stage != Stage::Good && writes(&found.command.cdb))
+        || waiting.iter().any(writes)
 }
 
 pub(super) fn key(uio: &UioDevice) -> DeviceKey {

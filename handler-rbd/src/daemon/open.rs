@@ -90,11 +90,12 @@ pub(super) fn serve(
     let of_news = slot.clone();
     let served = served.with_recovered(recovered).on_news(move |what| news(&of_news, what));
     let ended = move |exit: &Exit| {
-        let storage = slot.take();
-        if let Some(mut storage) = storage
-            && matches!(exit, Exit::Failed(_))
-        {
-            storage.abandon();
+        if let Some(mut storage) = slot.take() {
+            match exit {
+                Exit::Failed(_) => storage.abandon(),
+                Exit::Stopped => storage.leave(),
+                Exit::Removed => {}
+            }
         }
         ended(exit);
     };

@@ -29,7 +29,7 @@ pub(super) struct Storage {
     id: String,
     /// Of an erasure that is not over.
     note: Noted,
-    /// Whether nobody but this device's clients can have written to the image since the dead one's last write.
+    /// Whether nobody but this device's clients can have written to the image since the one before ended.
     seamless: bool,
     time_outs: TimeOuts,
     /// Writes of this client timed out and may still happen.
@@ -99,8 +99,9 @@ impl Storage {
         let record = records.begin(&device, &addresses)?;
         let image = Image::open(cluster.clone(), &config.pool, &config.image)?;
         let seamless = match image.lock() {
-            Some(lock) if !predecessors.is_empty() => succeed(&lock, records, &device, &predecessors)?,
-            _ => false,
+            None => false,
+            Some(lock) if is_as_left(&lock, records, &device) => true,
+            Some(lock) => !predecessors.is_empty() && succeed(&lock, records, &device, &predecessors)?,
         };
         // Only now: until a predecessor is fenced it may still store one.
         let (owner, text) = image.note_and_owner().map_err(SetupError::Note)?;
@@ -122,7 +123,7 @@ impl Storage {
         })
     }
 
-    /// Whether what a dead client had accepted may still be carried out, writes too.
+    /// Whether what was on the ring before this may still be carried out, writes too.
     pub(super) fn is_seamless(&self) -> bool {
         self.seamless
     }
@@ -150,6 +151,16 @@ impl Storage {
         }
     }
 
+    /// Everything that this client had accepted is answered.
+    pub(super) fn leave(&self) {
+        if let Some(record) = &self.record
+            && !self.backend.has_note()
+            && !self.in_doubt
+        {
+            record.leave(self.backend.leave().as_deref());
+        }
+    }
+
     /// Compares the image's size with the device's.
     pub(super) fn check_size(
         &self,
@@ -163,6 +174,18 @@ impl Storage {
         }
         let image = name.config.split_once('/').map_or("", |(_, image)| image).to_owned();
         Err(SetupError::Size { image, device, actual })
+    }
+}
+
+/// Whether nobody has had the lock since the device's last client left the image, with everything answered.
+fn is_as_left(lock: &Lock<'_>, records: &Records, device: &DeviceKey) -> bool {
+    let Some(left) = records.left(device) else { return false };
+    match lock.mark() {
+        Ok(mark) => mark == Some(left),
+        Err(error) => {
+            tracing::warn!("cannot tell whether somebody else has had the image's lock: {error}");
+            false
+        }
     }
 }
 

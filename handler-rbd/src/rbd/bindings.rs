@@ -218,6 +218,9 @@ unsafe extern "C" {
     ) -> ::core::ffi::c_int;
 }
 unsafe extern "C" {
+    pub fn rbd_lock_release(image: rbd_image_t) -> ::core::ffi::c_int;
+}
+unsafe extern "C" {
     pub fn rbd_lock_get_owners(
         image: rbd_image_t,
         lock_mode: *mut rbd_lock_mode_t,

@@ -247,6 +247,16 @@ impl IoCtx {
         unsafe { b::rados_set_pool_full_try(handle) };
         Ok(Self { handle, _rados: rados.clone() })
     }
+
+    /// The version of an object, which changes with its content and attributes, and not with who watches it. Blocks.
+    /// Nobody else may use the context meanwhile.
+    pub(super) fn version(&mut self, object: &CStr) -> Result<u64, Errno> {
+        let (mut size, mut mtime) = (0, 0);
+        // SAFETY: the context is live, the name NUL-terminated; the function stores one integer in each.
+        check(unsafe { rados::rados_stat(self.handle.0, object.as_ptr(), &raw mut size, &raw mut mtime) })?;
+        // SAFETY: the context is live; what the call above has read is its last.
+        Ok(unsafe { rados::rados_get_last_version(self.handle.0) })
+    }
 }
 
 impl Drop for IoCtx {

@@ -109,7 +109,8 @@ impl Image {
 
     /// What is needed to take over the exclusive lock; `None` for an image that has none.
     pub fn lock(&self) -> Option<Lock<'_>> {
-        self.has_lock.then_some(Lock { image: &self.raw, owner: self.errands.owner() })
+        let (image, owner) = (&self.raw, self.errands.owner());
+        self.has_lock.then_some(Lock { image, cluster: &self.cluster, pool: &self.pool, id: &self.id, owner })
     }
 }
 
@@ -124,6 +125,15 @@ impl Backend for Image {
         let watch = Watch::begin(&self.raw, changed).map_err(backend_error)?;
         *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch);
         Ok(())
+    }
+
+    fn leave(&self) -> Option<String> {
+        let lock = self.lock()?;
+        let mark = lock.release().and_then(|()| lock.mark());
+        mark.unwrap_or_else(|error| {
+            tracing::warn!("{}/{} is left without a mark: {error}", self.pool, self.name);
+            None
+        })
     }
 
     fn hold_on(&self) -> Result<(), BackendError> {

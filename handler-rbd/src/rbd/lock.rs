@@ -5,15 +5,20 @@
 //! it over without a gap may carry out what the dead client had accepted; after a gap, in which somebody else may have
 //! written, it may not ([`Lock::take_over`], docs/recovery.md).
 
-use super::cluster::endpoints;
+use super::cluster::{Cluster, endpoints};
 use super::error::backend_error;
-use super::ffi::{Errno, RawImage, c_string};
+use super::ffi::{Errno, IoCtx, RawImage, c_string};
 use crate::block::BackendError;
 use std::fmt;
 
 /// The exclusive lock of an open image.
 pub struct Lock<'a> {
     pub(super) image: &'a RawImage,
+    pub(super) cluster: &'a Cluster,
+    /// Where the image is.
+    pub(super) pool: &'a str,
+    /// The image's id.
+    pub(super) id: &'a str,
     /// This client's addresses.
     pub(super) owner: &'a str,
 }
@@ -38,6 +43,30 @@ impl Lock<'_> {
             Some(owner) if is_one_of(&owner, predecessors) => Owner::Predecessor(owner),
             Some(_) => Owner::Other,
         })
+    }
+
+    /// Gives it up if this client has it.
+    pub fn release(&self) -> Result<(), BackendError> {
+        if self.image.owns_lock().map_err(backend_error)? {
+            self.image.release_lock().map_err(backend_error)?;
+        }
+        Ok(())
+    }
+
+    /// If nobody holds it: a mark of this image that is another one once somebody has taken it. `None` if somebody
+    /// does.
+    ///
+    /// The lock is an attribute of the image's header object, so that has another version then.
+    pub fn mark(&self) -> Result<Option<String>, BackendError> {
+        let before = self.version().map_err(backend_error)?;
+        let is_free = self.image.lock_owners().map_err(backend_error)?.is_empty();
+        let after = self.version().map_err(backend_error)?;
+        Ok((is_free && before == after).then(|| format!("{} {after}", self.id)))
+    }
+
+    fn version(&self) -> Result<u64, Errno> {
+        let header = c_string(&format!("rbd_header.{}", self.id))?;
+        IoCtx::open(self.cluster.rados(), &c_string(self.pool)?)?.version(&header)
     }
 
     /// Breaks it if this owner, as [`Lock::owner`] has named it, still holds it. The owner must have been fenced: nobody

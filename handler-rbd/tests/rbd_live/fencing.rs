@@ -170,3 +170,35 @@ fn a_refused_monitor_command_says_why() {
     let reply = connect().mon_command(r#"{"prefix":"fsid"}"#).unwrap();
     assert!(reply.len() >= 36);
 }
+
+/// What lets a successor go on with what waits on a ring: the mark tells whether anybody has had the lock since.
+#[test]
+#[ignore = "needs a Ceph cluster: run by scripts/test through the lab"]
+fn an_image_that_was_left_tells_whether_somebody_has_had_its_lock_since() {
+    let test = TestImage::create("left", "16M");
+    let device = Device::new(4096);
+    let mark = |image: &Image| image.lock().unwrap().mark().unwrap();
+    let first = test.open();
+    assert_eq!(write(&device, &first, 1), Ok(()));
+    assert_eq!(mark(&first), None, "it has the lock");
+    let left = first.leave().expect("nobody has it any more");
+    drop(first);
+    // Opening, watching and reading change nothing.
+    let second = test.open();
+    second.watch(Box::new(|| ())).unwrap();
+    assert!(device.read(&second, 0, 4096) == pattern(1, 4096));
+    assert_eq!(mark(&second), Some(left.clone()));
+    // Somebody takes the lock.
+    let other = test.open();
+    assert_eq!(write(&device, &other, 2), Ok(()));
+    assert_eq!(mark(&second), None, "the other has it");
+    assert_eq!(second.leave(), None, "and nothing can be told");
+    // And is gone again.
+    drop(other);
+    let later = mark(&second).expect("it is free");
+    assert_ne!(later, left);
+    // One who has never had it leaves it as it is.
+    assert_eq!(second.leave(), Some(later.clone()));
+    drop(second);
+    assert_eq!(mark(&test.open()), Some(later));
+}

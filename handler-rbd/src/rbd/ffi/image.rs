@@ -211,6 +211,12 @@ impl RawImage {
         check(unsafe { b::rbd_lock_acquire(self.handle, b::RBD_LOCK_MODE_EXCLUSIVE) }).map(drop)
     }
 
+    /// Gives the exclusive lock up, which this client has. Blocks.
+    pub(in crate::rbd) fn release_lock(&self) -> Result<(), Errno> {
+        // SAFETY: the image is open until drop.
+        check(unsafe { b::rbd_lock_release(self.handle) }).map(drop)
+    }
+
     /// Addresses of the clients that hold the managed lock; none if it is free.
     pub(in crate::rbd) fn lock_owners(&self) -> Result<Vec<String>, Errno> {
         let mut mode = b::RBD_LOCK_MODE_EXCLUSIVE;
