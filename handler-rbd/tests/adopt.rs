@@ -6,6 +6,7 @@ use handler_rbd::kernel::Sys;
 use handler_rbd::records::Records;
 use nix::sys::stat::Mode;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -95,4 +96,28 @@ fn a_ring_that_cannot_be_opened_is_not_reset() {
     daemon.adopt_all();
     until(|| format!("{:?}", daemon.luns()).contains("cannot open"));
     assert!(machine.is("action/reset_ring", "0"), "it was reset");
+}
+
+/// For want of memory or of a file descriptor, say. It would stay as it is, perhaps blocked, until the next start.
+#[test]
+fn a_device_that_cannot_be_looked_at_for_a_moment_is_not_given_up() {
+    let (machine, run) = (Machine::new(), tempfile::tempdir().unwrap());
+    let node = machine.0.path().join("dev/uio0");
+    fs::create_dir_all(&node).unwrap(); // no file: opening fails
+    let daemon = machine.daemon(run.path());
+    daemon.adopt_all();
+    until(|| format!("{:?}", daemon.luns()).contains("cannot open"));
+    // What it looks at is such that it waits for us, and then no name of a device.
+    let (name, away) = (machine.class().join("name"), machine.0.path().join("name"));
+    let sane = fs::read(&name).unwrap();
+    nix::unistd::mkfifo(&away, Mode::S_IRWXU).unwrap();
+    fs::rename(&away, &name).unwrap();
+    let mut looked_at = fs::OpenOptions::new().write(true).open(&name).unwrap();
+    fs::write(&away, sane).unwrap();
+    fs::rename(&away, &name).unwrap();
+    looked_at.write_all(b"tcm-user/no-number/d0/rbd/p/i\n").unwrap();
+    drop(looked_at);
+    fs::remove_dir(&node).unwrap();
+    fs::write(&node, "").unwrap();
+    until(|| machine.is("action/block_dev", "1")); // it is being taken on
 }

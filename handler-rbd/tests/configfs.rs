@@ -119,12 +119,16 @@ fn actions() {
     let target = Target::new();
     target.write(&format!("{BACKSTORE}/action/block_dev"), "?");
     target.write(&format!("{BACKSTORE}/action/reset_ring"), "?");
+    target.write(&format!("{BACKSTORE}/attrib/tmr_notification"), "0");
     let backstore = target.backstore();
 
     backstore.block(true).unwrap();
     backstore.reset_ring(ResetKind::Busy).unwrap();
     assert_eq!(target.read(&format!("{BACKSTORE}/action/block_dev")), "1");
     assert_eq!(target.read(&format!("{BACKSTORE}/action/reset_ring")), "1");
+
+    backstore.notify_of_task_management().unwrap();
+    assert_eq!(target.read(&format!("{BACKSTORE}/attrib/tmr_notification")), "1");
 
     backstore.block(false).unwrap();
     backstore.reset_ring(ResetKind::CheckCondition).unwrap();

@@ -365,6 +365,27 @@ fn answer(
     found.unwrap()
 }
 
+/// While the successor looks, another one of the same is carried out. Only one of them may be told that it was the one.
+#[test]
+fn of_two_that_exchange_the_same_one_is_told_good() {
+    let host = Host::new();
+    let sent = dies_in_the_exchange(&host, None, 1); // it had looked, and not yet exchanged
+    host.disk.hold();
+    let rig = host.run(host.successor());
+    rig.held(1); // its look
+    let (cdb, data) = compare_and_write();
+    let other = rig.send(&cdb, data);
+    rig.held(2); // the other's look
+    assert!(host.disk.release(1));
+    rig.held(2); // the other's exchange
+    assert!(host.disk.release(1));
+    assert_eq!(verdict(&rig.wait(other)), GOOD);
+    assert!(host.disk.release(0)); // finds what the other has written
+    assert_eq!(verdict(&rig.wait(sent)), BUSY);
+    host.disk.release_all();
+    rig.clean();
+}
+
 /// Ends the last process; whether one has died in the course of this.
 fn end(host: &Host, process: Option<std::thread::JoinHandle<bool>>) -> bool {
     let process = process.unwrap();

@@ -20,7 +20,7 @@ use super::storage::{SizeRule, Storage};
 use super::{Daemon, SetupError};
 use crate::cfgstring::SUBTYPE;
 use crate::kernel::configfs::{Backstore, ResetKind};
-use crate::kernel::uio::{self, UioDevice};
+use crate::kernel::uio::{self, UioDevice, UioError};
 use crate::log::Chain;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
@@ -33,14 +33,23 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Whether a device is still to be taken on.
+enum There {
+    Yes,
+    No,
+    /// It cannot be looked at just now.
+    Unknown,
+}
+
 impl Daemon {
     /// Takes on every device of ours that is there and not served. Returns at once.
     pub fn adopt_all(self: &Arc<Self>) {
         let devices = match uio::scan(&self.settings.sys) {
             Ok(devices) => devices,
             Err(error) => {
-                tracing::error!("cannot look for existing devices: {}", Chain(&error));
-                return;
+                let pause = LONGEST_PAUSE.as_secs();
+                tracing::error!("cannot look for existing devices, again in {pause} s: {}", Chain(&error));
+                return self.later(LONGEST_PAUSE, Self::adopt_all);
             }
         };
         if !self.has_looked.swap(true, Ordering::Relaxed) {
@@ -48,13 +57,30 @@ impl Daemon {
             self.records.keep_journals(&devices.iter().map(journal::key).collect::<Vec<_>>());
         }
         for uio in devices.into_iter().filter(|uio| uio.name.subtype() == SUBTYPE) {
-            let Some(claim) = self.registry.begin(uio.instance) else { continue };
-            self.registry.board().enter(&uio);
-            let (daemon, minor) = (self.clone(), uio.minor);
-            let adopt = move || daemon.adopt(claim, &uio);
-            if let Err(error) = std::thread::Builder::new().name(format!("adopt-uio{minor}")).spawn(adopt) {
-                tracing::error!(minor, %error, "no thread to take on an existing device with");
-            }
+            self.adopt_one(uio);
+        }
+    }
+
+    /// Takes on a device that is there, unless it is served. Returns at once.
+    pub(super) fn adopt_one(self: &Arc<Self>, uio: UioDevice) {
+        let Some(claim) = self.registry.begin(uio.instance) else { return };
+        self.registry.board().enter(&uio);
+        let (daemon, minor) = (self.clone(), uio.minor);
+        let adopt = move || daemon.adopt(claim, &uio);
+        if let Err(error) = std::thread::Builder::new().name(format!("adopt-uio{minor}")).spawn(adopt) {
+            tracing::error!(minor, %error, "no thread to take on an existing device with; restart the daemon");
+        }
+    }
+
+    /// Does something after a pause. Returns at once.
+    pub(super) fn later(self: &Arc<Self>, pause: Duration, act: impl FnOnce(&Arc<Self>) + Send + 'static) {
+        let daemon = self.clone();
+        let wait = move || {
+            std::thread::sleep(pause);
+            act(&daemon);
+        };
+        if let Err(error) = std::thread::Builder::new().name("later".into()).spawn(wait) {
+            tracing::error!(%error, "no thread to take devices on with; restart the daemon");
         }
     }
 
@@ -75,7 +101,15 @@ impl Daemon {
         let (mut pause, start) = (FIRST_PAUSE, Instant::now());
         let mut waits = self.has_journal(uio);
         let mut claim = Some(claim);
-        while self.is_there(claim.as_ref(), uio) {
+        loop {
+            match self.is_there(claim.as_ref(), uio) {
+                There::No => break,
+                There::Unknown => {
+                    std::thread::sleep(pause);
+                    continue;
+                }
+                There::Yes => {}
+            }
             let Err(error) = self.try_adopt(&mut claim, uio, backstore, waits) else { return };
             if matches!(error, SetupError::Stopping) {
                 return; // our successor will
@@ -84,8 +118,10 @@ impl Daemon {
                 claim = self.registry.begin(uio.instance);
             }
             // Its directory may be another device's by now, or the one that a removal is waiting for us with.
-            if !self.is_there(claim.as_ref(), uio) {
-                break;
+            match self.is_there(claim.as_ref(), uio) {
+                There::No => break,
+                There::Unknown => continue,
+                There::Yes => {}
             }
             self.registry.board().remark(uio.instance, Chain(&error).to_string());
             tracing::error!(
@@ -136,12 +172,19 @@ impl Daemon {
 
     /// Whether the device is still wanted: once it is not, it was removed; once it is another one there is no event to
     /// tell.
-    fn is_there(&self, claim: Option<&Claim>, uio: &UioDevice) -> bool {
-        claim.is_some_and(Claim::is_wanted) && self.exists(uio)
-    }
-
-    fn exists(&self, uio: &UioDevice) -> bool {
-        UioDevice::by_minor(&self.settings.sys, uio.minor).is_ok_and(|now| now.instance == uio.instance)
+    fn is_there(&self, claim: Option<&Claim>, uio: &UioDevice) -> There {
+        if !claim.is_some_and(Claim::is_wanted) {
+            return There::No;
+        }
+        match UioDevice::by_minor(&self.settings.sys, uio.minor) {
+            Ok(now) if now.instance == uio.instance => There::Yes,
+            Ok(_) | Err(UioError::Gone(_)) => There::No,
+            // For want of a file descriptor, perhaps.
+            Err(error) => {
+                tracing::error!(device = %uio.name, "cannot look at the device: {}", Chain(&error));
+                There::Unknown
+            }
+        }
     }
 
     fn try_adopt(

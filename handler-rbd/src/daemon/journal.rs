@@ -58,10 +58,19 @@ impl Daemon {
         found().unwrap_or(false)
     }
 
+    /// Erases the journal of a device that has ended, unless it is the next one's of its name.
+    pub(super) fn forget_own_journal(&self, uio: &UioDevice) {
+        if self.has_journal(uio) {
+            self.records.forget_journal(&key(uio));
+        }
+    }
+
     /// Attaches to a ring of which nothing is in progress, and begins a journal.
     pub(super) fn attach(&self, uio: &UioDevice, file: OwnedFd) -> Result<Attached, SetupError> {
         let (doorbell, mapping) = map(uio, file)?;
         let mut ring = Ring::attach(doorbell, mapping)?;
+        // One of an earlier device of this name may still be mapped.
+        self.records.forget_journal(&key(uio));
         let kept = self.journal_file(uio).map_err(|error| error.to_string());
         if let Err(error) = kept.and_then(|file| ring.keep_journal(file).map_err(|error| error.to_string())) {
             tracing::warn!(

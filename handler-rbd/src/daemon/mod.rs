@@ -25,7 +25,7 @@ use crate::device::{Exit, Handle, Message};
 use crate::kernel::configfs::Backstore;
 use crate::kernel::event::{Change, Event, EventKind};
 use crate::kernel::responder::Responder;
-use crate::kernel::uio::{Instance, UioDevice};
+use crate::kernel::uio::{Instance, UioDevice, UioError};
 use crate::kernel::{DeviceName, Sys};
 use crate::log::Chain;
 use crate::records::{DeviceKey, Records};
@@ -164,7 +164,7 @@ impl Daemon {
         storage.check_size(device, shape.size, SizeRule::Equal)?;
         if !claim.attach() {
             tracing::info!(%device, "is open too late, closing it again");
-            return Ok(()); // nobody listens any more
+            return Err(UioError::Gone(uio.minor).into()); // to nobody, unless it was taken for another that is gone
         }
         let attached = self.attach(uio, open::claim_ring(uio)?)?;
         self.serve(claim, uio, shape, attached, storage)
@@ -180,7 +180,7 @@ impl Daemon {
         storage: Storage,
     ) -> Result<(), SetupError> {
         let (daemon, device, instance) = (self.clone(), uio.name.clone(), uio.instance);
-        let (ticket, key) = (claim.ticket(), journal::key(uio));
+        let (ticket, of_end) = (claim.ticket(), uio.clone());
         let ended = move |exit: &Exit| {
             drop(claim);
             tracing::info!(%device, ?exit, "device closed");
@@ -188,7 +188,7 @@ impl Daemon {
                 // As after a crash of the whole process, but for this device alone.
                 daemon.take_on_again(instance);
             } else if *exit == Exit::Removed {
-                daemon.records.forget_journal(&key);
+                daemon.forget_own_journal(&of_end);
             }
         };
         let (daemon, of_news) = (Arc::downgrade(self), uio.clone());
@@ -219,21 +219,26 @@ impl Daemon {
     /// A device has failed and is closed.
     fn take_on_again(self: &Arc<Self>, instance: Instance) {
         let pause = self.failures.pause(instance, Instant::now());
-        if pause.is_zero() {
-            return self.adopt_all();
+        if !pause.is_zero() {
+            tracing::error!(
+                minor = instance.minor,
+                "the device fails again and again; next try in {} s",
+                pause.as_secs()
+            );
+            return self.later(pause, move |daemon| daemon.take_on_now(instance));
         }
-        tracing::error!(
-            minor = instance.minor,
-            "the device fails again and again; next try in {} s",
-            pause.as_secs()
-        );
-        let daemon = self.clone();
-        let again = move || {
-            std::thread::sleep(pause);
-            daemon.adopt_all();
-        };
-        if let Err(error) = std::thread::Builder::new().name("again".into()).spawn(again) {
-            tracing::error!(%error, "no thread to take the device on again with; restart the daemon");
+        self.take_on_now(instance);
+    }
+
+    /// That device alone: another may be there and its making not told of yet.
+    fn take_on_now(self: &Arc<Self>, instance: Instance) {
+        match UioDevice::by_minor(&self.settings.sys, instance.minor) {
+            Ok(uio) if uio.instance == instance => self.adopt_one(uio),
+            Ok(_) | Err(UioError::Gone(_)) => {}
+            Err(error) => {
+                tracing::error!(minor = instance.minor, "cannot look at the device: {}", Chain(&error));
+                self.later(Duration::from_secs(1), move |daemon| daemon.take_on_now(instance));
+            }
         }
     }
 
@@ -241,6 +246,9 @@ impl Daemon {
     fn removed(&self, device: &DeviceName, minor: u32) -> Result<(), Errno> {
         // While the kernel waits for the answer the device is there. If it is not, its thread notices.
         let Ok(uio) = UioDevice::by_minor(&self.settings.sys, minor) else { return Ok(()) };
+        if uio.name != *device {
+            return Ok(()); // the minor's next device: this event comes late
+        }
         match self.registry.depart(uio.instance) {
             Departure::Unknown => tracing::debug!(%device, minor, "removed, was not served"),
             Departure::GivenUp => tracing::info!(%device, minor, "removed while its image was being opened"),

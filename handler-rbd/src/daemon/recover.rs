@@ -14,6 +14,7 @@
 //! Tried for ever, with growing pauses, and with a longer first pause if the last time was a moment ago: two
 //! gateways that fence each other must not do so as fast as they can.
 
+use super::journal;
 use super::state::Event;
 use super::storage::{Slot, Storage};
 use super::{Daemon, SetupError};
@@ -146,6 +147,7 @@ impl Daemon {
         id: &str,
         handle: &Handle,
     ) -> Result<bool, SetupError> {
+        let _alone = slot.replacing();
         let device = &uio.name;
         self.records.abandon(&DeviceKey::new(device.hba, &device.name));
         let storage = Storage::open(&self.settings, &self.records, device)?;
@@ -156,6 +158,8 @@ impl Daemon {
         self.watch(uio, &storage);
         let swapped = handle.replace(storage.backend(), storage.note().clone());
         slot.put(storage);
+        // What is in progress from here on is of this client.
+        self.records.end_gap(&journal::key(uio));
         Ok(swapped)
     }
 }

@@ -237,11 +237,19 @@ impl Drop for Storage {
 }
 
 /// The storage of a device that is served; none once that has ended.
-pub(super) struct Slot(Mutex<Option<Storage>>);
+pub(super) struct Slot {
+    storage: Mutex<Option<Storage>>,
+    replacing: Mutex<()>,
+}
 
 impl Slot {
     pub(super) fn new(storage: Storage) -> Self {
-        Self(Mutex::new(Some(storage)))
+        Self { storage: Mutex::new(Some(storage)), replacing: Mutex::default() }
+    }
+
+    /// Held by whoever replaces the storage: the device must have the client whose record is kept.
+    pub(super) fn replacing(&self) -> MutexGuard<'_, ()> {
+        self.replacing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The storage; from now on the device has none.
@@ -250,7 +258,7 @@ impl Slot {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Storage>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.storage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The image's id.

@@ -114,6 +114,7 @@ pub(super) fn check(
 ) -> impl Fn() + Send + Sync + use<> {
     let (name, backstore) = (uio.name.clone(), Backstore::new(&settings.sys, &uio.name));
     let (open, drain) = (settings.open_timeout, settings.drain_timeout);
+    let attributes = backstore.clone();
     let is_exported = backstore.is_exported().unwrap_or(false);
     let read = move || Chain::read(storage, open, drain, &backstore);
     match read() {
@@ -123,6 +124,10 @@ pub(super) fn check(
     let told = Once::new();
     let tell = move || {
         told.call_once(|| {
+            // Else an initiator that gives a long copy or erasure up has to wait for its end.
+            if let Err(error) = attributes.notify_of_task_management() {
+                tracing::warn!(device = %name, "aborted commands go on to their end: {}", log::Chain(&error));
+            }
             if let Some(advice) = read().ok().and_then(|chain| chain.advice()) {
                 tracing::warn!(device = %name, "{advice}");
             }

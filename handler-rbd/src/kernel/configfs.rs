@@ -77,6 +77,11 @@ impl Backstore {
         Ok(file::text(&self.dir.join("info"))?.contains("Status: ACTIVATED"))
     }
 
+    /// Has the kernel tell on the ring which commands were aborted. Off unless somebody sets it.
+    pub fn notify_of_task_management(&self) -> Result<(), FileError> {
+        file::write(&self.dir.join("attrib/tmr_notification"), "1")
+    }
+
     /// Seconds that a command waits for room on the ring; -1 is as `cmd_time_out`, 0 not at all.
     pub fn qfull_time_out(&self) -> Result<i32, FileError> {
         self.number("attrib/qfull_time_out")

@@ -75,6 +75,10 @@ impl Steps for Exchange {
         Ok(())
     }
 
+    fn contended(&mut self) {
+        self.again = self.again.map(|_| Again::Begun);
+    }
+
     fn is_exhausted(&self) -> bool {
         self.stage == Stage::Last
     }

@@ -85,6 +85,9 @@ pub(super) trait Steps: fmt::Debug + Send {
         of_failure(error, direction(op))
     }
 
+    /// Somebody else may have changed what the job has looked at.
+    fn contended(&mut self) {}
+
     /// How far a copy has come.
     fn copied(&self) -> Progress {
         Progress::default()
@@ -175,6 +178,13 @@ impl Job {
     pub fn may_change(&self, range: ByteRange) -> bool {
         let Work::One { op, .. } = self.work else { return false };
         op.changes() && op.range().is_none_or(|own| own.overlaps(range))
+    }
+
+    /// Tells it that somebody else may have changed what it has looked at.
+    pub fn contended(&mut self) {
+        if let Work::Many(steps) = &mut self.work {
+            steps.contended();
+        }
     }
 
     pub(super) fn copied(&self) -> Progress {

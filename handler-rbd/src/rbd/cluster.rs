@@ -11,6 +11,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Seconds that a fenced client stays shut out. Ceph's own default; an operator may have made that shorter, and an OSD that
+/// was frozen, with an operation of the client's in its queue, must find the client shut out when it thaws.
+const FENCED_FOR: u32 = 3600;
+
 /// Name of the service in the service map; ceph-iscsi and the dashboard look for this one.
 const SERVICE: &CStr = c"tcmu-runner";
 
@@ -115,7 +119,7 @@ impl Cluster {
         self.rados.addresses().map_err(plain)
     }
 
-    /// Shuts a client out of the cluster, for as long as the cluster's default says, and waits until the
+    /// Shuts a client out of the cluster for an hour, and waits until the
     /// map that says so has arrived here. `addresses` may be a list as [`Cluster::addresses`] gives it.
     ///
     /// When this returns, no operation of that client that has not happened can still happen before one
@@ -123,7 +127,7 @@ impl Cluster {
     pub fn blocklist(&self, addresses: &str) -> Result<(), CommandError> {
         for address in endpoints(addresses) {
             let address = c_string(address).map_err(plain)?;
-            self.rados.blocklist(&address, 0).map_err(plain)?;
+            self.rados.blocklist(&address, FENCED_FOR).map_err(plain)?;
         }
         Ok(())
     }

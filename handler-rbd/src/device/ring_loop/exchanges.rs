@@ -49,6 +49,11 @@ impl Exchanges {
         }
     }
 
+    /// Whether somebody else may have changed the blocks of the command in `slot` since they were looked at.
+    pub(super) fn is_contended(&self, slot: usize) -> bool {
+        self.0.iter().any(|own| own.slot == slot && own.contended)
+    }
+
     /// Storage has not done it: what its blocks hold is not its doing.
     pub(super) fn failed(&mut self, ring: &mut Ring, slot: usize) {
         if let Some(own) = self.0.iter_mut().find(|own| own.slot == slot) {

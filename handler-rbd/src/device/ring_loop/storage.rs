@@ -157,6 +157,9 @@ impl Served {
         if let Some(outcome) = active.ending {
             return if active.out == 0 { self.end(slot, Step::Done(outcome)) } else { Ok(()) };
         }
+        if self.exchanges.is_contended(slot) {
+            active.job.contended();
+        }
         let token = active.token.as_ref();
         let data_out = |at, to: &mut [u8]| token.map_or(0, |token| token.data().read(at, to));
         let (lun, job, reply) = (&mut self.lun, &mut active.job, &mut self.reply);
