@@ -226,8 +226,9 @@ impl Served {
         }
     }
 
-    /// After a reset from outside: BUSY for what has been queued since. The kernel gave it pages that were still lent to
-    /// storage, and a read of before the reset may have come to lie over its data. Its initiator sends that again.
+    /// BUSY for what is queued by now; its initiator sends it again. After a reset from outside the kernel gave it pages that
+    /// were still lent to storage, and a read of before the reset may have come to lie over its data. Before a client is
+    /// replaced, it may have waited for as long as that took, while another gateway has written (invariant "no late write").
     fn refuse_queued(&mut self) -> Result<(), RingError> {
         while let Some(entry) = self.ring.next() {
             if let Entry::Command(command) = entry? {
@@ -249,6 +250,9 @@ impl Served {
             if self.out == 0
                 && let Some(Replacement { backend, note, done }) = self.replacement.take()
             {
+                if !self.stopping {
+                    self.refuse_queued()?;
+                }
                 self.backend = backend;
                 (self.asked, self.silence) = (false, Silence::default());
                 // An erasure that has not begun yet begins on the new backend.
