@@ -35,8 +35,9 @@ for name in abort notify; do
   output=$(gw 90 NAME=$name <<END
 $prelude
 backstore \$NAME rbd/fz-\$NAME 64 && echo 0 >\$(lun_path \$NAME)/attrib/cmd_time_out || exit
-[[ \$NAME == abort ]] || echo 1 >\$(lun_path \$NAME)/attrib/tmr_notification
-disk=\$(loop_export \$NAME) || exit
+disk=\$(loop_export \$NAME) && tmr=\$(lun_path \$NAME)/attrib/tmr_notification || exit
+wait_for 10 grep -qx 1 \$tmr && echo "aborts are told of"
+[[ \$NAME != abort ]] || echo 0 >\$tmr
 freeze
 (sg_raw -t 2 -r 512 "\$(sg \$disk)" 28 0 0 0 0 0 0 0 1 0 >/dev/null 2>&1; echo "ended \$?" >/tmp/ended.\$NAME) &
 sleep 6
@@ -47,6 +48,7 @@ serves \$disk "after an abort"; echo "broken \$(broken)"
 loop_unexport \$NAME && backstore_rm \$NAME
 END
 )
+  matches "$name: the daemon has the kernel tell of aborts" 'aborts are told of' "$output"
   matches "$name: an abort waits for the daemon, then ends" 'its end waits for the daemon.*ended [1-9]' "${output//$'\n'/ }"
   matches "$name: the device serves on" $'after an abort serves\nbroken 0' "$output"
 done
