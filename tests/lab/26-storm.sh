@@ -18,8 +18,9 @@ reverted=$!
 storm_run --seconds 4 >/dev/null
 wait $reverted
 between "a reverted object is noticed: blocks" 1 1000000 "$(storm_field wrong)"
-# By a read, or by a VERIFY that miscompares: whichever comes first.
-matches "and called so" 'WRONG block [0-9]+: .*reverted|WRONG 8Fh at [0-9]+, .*MISCOMPARE' "$(grep -m 1 WRONG "$LAB_DIR/share/storm.txt")"
+# By a read, a VERIFY that miscompares, a bit or an exchange that is not there any more: whichever comes first.
+matches "and called so" 'WRONG (block [0-9]+: (.*reverted|bit [0-9]+, .* is lost)|8Fh at [0-9]+, .*MISCOMPARE|COMPARE AND WRITE: .* replaced twice)' \
+  "$(grep -m 1 WRONG "$LAB_DIR/share/storm.txt")"
 ok "removed" gw <<<clean
 
 # Beside the LUN under load one that has a command or two at a time: its ring is empty now and then.
