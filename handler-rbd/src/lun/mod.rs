@@ -259,7 +259,7 @@ impl LogicalUnit {
         let came_back = (finished.op, finished.result);
         let step = job.finish(finished, self.block_size, data_out, reply).unwrap_or(Step::Wait);
         match job.role() {
-            Role::Copy(id) => self.copies.went_on(id, job.copied(), &step),
+            Role::Copy(serial) => self.copies.went_on(serial, job.copied(), &step),
             Role::Io | Role::Exchange(_) | Role::Erasure | Role::Exit => self.watch(job, came_back, &step),
         }
         step
@@ -268,8 +268,8 @@ impl LogicalUnit {
     /// A job has ended because of a defect of ours.
     pub fn spoilt(&mut self, job: &Job) {
         match job.role() {
-            Role::Copy(id) => {
-                self.copies.went_on(id, job.copied(), &Step::Done(Sense::INTERNAL_FAILURE.into()));
+            Role::Copy(serial) => {
+                self.copies.went_on(serial, job.copied(), &Step::Done(Sense::INTERNAL_FAILURE.into()));
             }
             Role::Erasure => self.erasure_is_spoilt(),
             Role::Io | Role::Exchange(_) | Role::Exit => {}
