@@ -95,6 +95,11 @@ impl Steps for LbaStatus {
                 self.left = 0;
                 Ok(())
             }
+            // The image was shrunk: what has been found so far is an answer, and the end is found by asking on.
+            (Op::Extents(_), ErrorKind::PastEnd) if !self.runs.found.is_empty() => {
+                self.left = 0;
+                Ok(())
+            }
             _ => Err(error),
         }
     }

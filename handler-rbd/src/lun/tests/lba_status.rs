@@ -194,6 +194,19 @@ fn storage_that_cannot_tell_makes_blocks_mapped() {
 }
 
 #[test]
+fn an_image_that_was_shrunk_is_told_of_up_to_its_last_pieces() {
+    // It ends in the third piece.
+    let shrunk = |range: ByteRange| match range.offset + range.len <= 2 << 30 {
+        true => Ok(vec![range]),
+        false => Err(ErrorKind::PastEnd),
+    };
+    let (end, ran) = drive(&mut large(), &cdb(2_097_152, ROOM), shrunk);
+    let End::Reply(reply) = end else { panic!("{end:?}") };
+    assert_eq!((parse(&reply), ran.len()), (vec![(2_097_152, 2_097_152, 0)], 2));
+    assert_eq!(drive(&mut large(), &cdb(4_194_304, ROOM), shrunk).0, OUT_OF_RANGE);
+}
+
+#[test]
 fn storage_that_fails_fails_the_command() {
     for (kind, end) in [
         (ErrorKind::Io, End::Check(0x03, 0x11, 0x00)),
