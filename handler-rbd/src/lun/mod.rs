@@ -186,7 +186,9 @@ impl LogicalUnit {
                 Some(identity) if identity.write_exclusive => {
                     return Ok(Step::Done(Outcome::ReservationConflict));
                 }
-                // Nor does it keep such a command from an initiator that may only read (`transport_lookup_cmd_lun`).
+                // Nor does it keep such a command from an initiator that may only read (`transport_lookup_cmd_lun`). Both go
+                // by the direction of the data, so neither stops a WRITE whose initiator says that it reads; the ring
+                // does not tell the direction, and nor can we (docs/scsi.md, "Reservations").
                 Some(identity) if identity.read_only => return Err(Sense::WRITE_PROTECTED),
                 Some(_) => {}
             }
