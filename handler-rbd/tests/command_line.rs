@@ -23,3 +23,12 @@ fn check_warns_and_still_says_valid() {
     assert_eq!((status, &*said), (Some(1), ""));
     assert_eq!(errors, "tcmu-rbd: the image is missing after \"rbd\"; write POOL/IMAGE\n");
 }
+
+#[test]
+fn a_cause_is_told_once() {
+    let (status, _, errors) =
+        run(&["serve", "--log-dir", "/nowhere/at/all", "--lock-file", "/nowhere/at/all"]);
+    assert_eq!(status, Some(1));
+    let last = errors.lines().last().unwrap();
+    assert_eq!(last, "tcmu-rbd: cannot lock /nowhere/at/all: No such file or directory (os error 2)");
+}
