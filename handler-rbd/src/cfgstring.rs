@@ -15,6 +15,10 @@ pub const SUBTYPE: &str = "rbd";
 /// Longest `dev_config` the kernel keeps (`TCMU_CONFIG_LEN` less its NUL).
 pub const MAX_DEV_CONFIG: usize = 255;
 
+/// How long a dead OSD stays unnoticed unless the cluster's configuration says otherwise: `osd_heartbeat_grace` and
+/// `osd_heartbeat_interval`. An `osd_op_timeout` must be longer.
+const RECOVERY: Duration = Duration::from_secs(20 + 6);
+
 /// The option that may stand anywhere.
 const CMD_TIME_OUT: &str = "tcmur_cmd_time_out=";
 
@@ -135,6 +139,29 @@ pub fn check(dev_config: &str) -> Result<(), CfgError> {
     }
     let unusable = |error: &CfgError| !matches!(error, CfgError::UnknownOption { .. });
     parsed.skipped.into_iter().find(unusable).map_or(Ok(()), Err)
+}
+
+/// What of a string that [`check`] takes is not what it looks like. Not part of `check`: targetcli would refuse what it
+/// takes today.
+pub fn warnings(dev_config: &str) -> Result<Vec<String>, CfgError> {
+    let parsed = parse_dev_config(dev_config)?;
+    let mut found: Vec<_> = parsed.skipped.iter().map(|skipped| format!("ignored: {skipped}")).collect();
+    if let Some(timeout) = parsed.osd_op_timeout.filter(|timeout| *timeout <= RECOVERY) {
+        found.push(format!(
+            "osd_op_timeout={} is not longer than a dead OSD stays unnoticed (osd_heartbeat_grace + osd_heartbeat_interval, \
+             {} s by default); unless they are less in this cluster, a longer one is used",
+            timeout.as_secs_f64(),
+            RECOVERY.as_secs()
+        ));
+    }
+    if parsed.image.contains('@') {
+        found.push(format!(
+            "the image {:?} has an @ in it: snapshots are not served, and an image of this name will not be found; \
+             serve a clone of the snapshot",
+            parsed.image
+        ));
+    }
+    Ok(found)
 }
 
 impl CfgString {

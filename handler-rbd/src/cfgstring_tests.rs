@@ -102,6 +102,31 @@ fn check_is_content() {
 }
 
 #[test]
+fn what_is_taken_otherwise_than_meant_is_warned_of() {
+    let unknown = "is not known; known are osd_op_timeout, conf, id and tcmur_cmd_time_out";
+    let short = "is not longer than a dead OSD stays unnoticed";
+    for (text, parts) in [
+        ("rbd/rbd/img", vec![]),
+        ("rbd/rbd/img;osd_op_timeout=27;conf=/etc/ceph/a@b.conf;id=a@b", vec![]),
+        ("rbd/rbd/img;foo=1", vec![format!("ignored: the option \"foo=1\" {unknown}")]),
+        ("rbd/rbd/img;conf", vec![format!("ignored: the option \"conf\" {unknown}")]),
+        ("rbd/rbd/img;osd_op_timeout=26", vec![format!("osd_op_timeout=26 {short}")]),
+        ("rbd/rbd/a@s", vec!["the image \"a@s\" has an @ in it: snapshots are not served".to_owned()]),
+        (
+            "rbd/rbd/a@s;x;osd_op_timeout=0.5",
+            vec!["ignored: the option \"x\"".into(), "osd_op_timeout=0.5 ".into(), "the image ".into()],
+        ),
+    ] {
+        assert_eq!(check(text), Ok(()), "{text}: as targetcli takes it");
+        let found = warnings(text).unwrap();
+        assert_eq!(found.len(), parts.len(), "{text}: {found:?}");
+        for (found, part) in found.iter().zip(&parts) {
+            assert!(found.starts_with(part), "{text}: {found}");
+        }
+    }
+}
+
+#[test]
 fn check_refuses_what_would_be_garbled() {
     let table = [
         ("rbd/rbd/a,b", "',' at byte 9 cannot be used: the kernel takes it for the end of the string"),

@@ -20,7 +20,7 @@ pub enum LockError {
     #[error("tcmu-runner is already running (it or another tcmu-rbd holds {}); stop it first", .0.display())]
     Held(PathBuf),
     /// The file cannot be made or locked.
-    #[error("cannot lock {}: {source}", path.display())]
+    #[error("cannot lock {}", path.display())]
     Io {
         /// The file.
         path: PathBuf,

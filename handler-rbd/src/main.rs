@@ -1,6 +1,7 @@
 //! `tcmu-rbd`: the command line of the daemon.
 
 use clap::Parser;
+use handler_rbd::cfgstring::{self, CfgError};
 use handler_rbd::cli::{Cli, Command};
 use handler_rbd::service::status::{self, AskError, Format};
 use handler_rbd::service::supervisor;
@@ -9,6 +10,15 @@ use std::process::ExitCode;
 
 /// What init scripts' `status` ends with if the program is not running.
 const NOT_RUNNING: u8 = 3;
+
+fn check(dev_config: &str) -> Result<(), CfgError> {
+    cfgstring::check(dev_config)?;
+    for warning in cfgstring::warnings(dev_config)? {
+        eprintln!("tcmu-rbd: warning: {warning}");
+    }
+    println!("valid");
+    Ok(())
+}
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
@@ -23,9 +33,7 @@ fn main() -> ExitCode {
                 Err(error) => Err(error.into()),
             }
         }
-        Command::Check { cfgstring } => handler_rbd::cfgstring::check(&format!("rbd/{cfgstring}"))
-            .map(|()| println!("valid"))
-            .map_err(Into::into),
+        Command::Check { cfgstring } => check(&format!("rbd/{cfgstring}")).map_err(Into::into),
         #[cfg(feature = "crash-points")]
         Command::CrashPoints => {
             handler_rbd::CRASH_POINTS

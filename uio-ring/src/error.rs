@@ -5,12 +5,12 @@ use crate::mapping::OutOfBounds;
 use std::io;
 
 /// The ring cannot be used (further). No answer may be published on it after any of these but
-/// [`RingError::Kick`].
+/// [`RingError::Kick`]. Each says its cause itself, so none has a `source` that would say it once more.
 #[derive(Debug, thiserror::Error)]
 pub enum RingError {
     /// An offset found in shared memory leads outside the mapping.
     #[error("ring is broken: {0}")]
-    OutOfBounds(#[from] OutOfBounds),
+    OutOfBounds(OutOfBounds),
     /// An entry that the kernel cannot have written.
     #[error("ring is broken: entry at {ring_offset:#x}: {what}")]
     Malformed {
@@ -47,7 +47,13 @@ pub enum RingError {
     },
     /// The doorbell could not be rung.
     #[error("device is gone: {0}")]
-    Kick(#[source] io::Error),
+    Kick(io::Error),
+}
+
+impl From<OutOfBounds> for RingError {
+    fn from(error: OutOfBounds) -> Self {
+        Self::OutOfBounds(error)
+    }
 }
 
 /// What is wrong with an entry.

@@ -102,7 +102,7 @@ const SEGMENT: usize = 8;
 pub enum JournalError {
     /// The file cannot be used.
     #[error("the journal cannot be used: {0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
     /// There is none, or it was abandoned, or another version's.
     #[error("there is no journal that is whole and of this version")]
     None,
@@ -121,6 +121,12 @@ pub enum JournalError {
     /// The ring is not usable.
     #[error(transparent)]
     Ring(#[from] RingError),
+}
+
+impl From<io::Error> for JournalError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error) // without a `source`: the sentence says it
+    }
 }
 
 impl From<OutOfBounds> for JournalError {

@@ -54,6 +54,16 @@ pub enum SetupError {
         /// Size of the image, in bytes.
         actual: u64,
     },
+    /// Not one block fits the device.
+    #[error(
+        "the device has {device} bytes, less than one block of {block}: make the image and the device larger"
+    )]
+    NoBlock {
+        /// Size of the device, in bytes.
+        device: u64,
+        /// Length of a block, in bytes.
+        block: u32,
+    },
     /// An attribute cannot be read or written.
     #[error(transparent)]
     Attribute(#[from] FileError),
@@ -111,7 +121,7 @@ impl SetupError {
             Self::Uio(UioError::Gone(_)) => Errno::ENODEV,
             Self::Uio(UioError::Busy { .. }) => Errno::EBUSY,
             Self::Uio(_) => Errno::EIO,
-            Self::Config(_) | Self::Size { .. } | Self::Other { .. } => Errno::EINVAL,
+            Self::Config(_) | Self::Size { .. } | Self::NoBlock { .. } | Self::Other { .. } => Errno::EINVAL,
             Self::Connect(error) => Errno::from_raw(error.errno()),
             Self::Open(error) => Errno::from_raw(error.errno()),
             Self::Fence { source, .. } => Errno::from_raw(source.errno),

@@ -32,11 +32,12 @@ pub(super) struct Shape {
 
 impl Shape {
     pub(super) fn read(backstore: &Backstore) -> Result<Self, SetupError> {
-        Ok(Self {
-            size: backstore.dev_size()?,
-            block_size: backstore.block_size()?,
-            max_sectors: backstore.max_sectors()?,
-        })
+        let (size, block_size) = (backstore.dev_size()?, backstore.block_size()?);
+        // READ CAPACITY says the last block: there is no way to say that there is none.
+        if size < block_size.into() {
+            return Err(SetupError::NoBlock { device: size, block: block_size });
+        }
+        Ok(Self { size, block_size, max_sectors: backstore.max_sectors()? })
     }
 }
 
@@ -126,5 +127,38 @@ fn tell_of_note(device: &DeviceName, Noted { text, ours }: &Noted, unclear: bool
         );
     } else if !note.is_empty() {
         tracing::warn!(%device, note = &*note, "going on with an erasure that was interrupted");
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::kernel::Sys;
+    use nix::errno::Errno;
+    use std::fs;
+
+    #[test]
+    fn a_device_without_one_whole_block_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let name = DeviceName { hba: 0, name: "a".into(), config: "rbd/rbd/a".into() };
+        let backstore = Backstore::new(&Sys::at(root.path()), &name);
+        let attributes = backstore.dir().join("attrib");
+        fs::create_dir_all(&attributes).unwrap();
+        fs::write(attributes.join("hw_max_sectors"), "128").unwrap();
+        for (size, block, fits) in [(0, 512, false), (100, 512, false), (512, 512, true), (512, 4096, false)]
+        {
+            fs::write(attributes.join("dev_size"), size.to_string()).unwrap();
+            fs::write(attributes.join("hw_block_size"), block.to_string()).unwrap();
+            match Shape::read(&backstore) {
+                Ok(shape) => assert!(fits && shape.size == size, "{size} {block}"),
+                Err(error) => {
+                    let sentence = format!(
+                        "the device has {size} bytes, less than one block of {block}: make the image and the device larger"
+                    );
+                    assert_eq!((fits, error.to_string(), error.errno()), (false, sentence, Errno::EINVAL));
+                }
+            }
+        }
     }
 }

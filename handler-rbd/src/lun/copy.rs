@@ -33,23 +33,39 @@ pub(super) fn extended_copy(
     if len == 0 {
         return Ok(Step::Done(Outcome::Good)); // SPC-4, "EXTENDED COPY command": no parameters, no error
     }
+    let (id, keep, copy) = prepare(unit, len, transfer, identity, params).inspect_err(|sense| {
+        // It is the latest with its identifier, though it never began: an older one's success is not its.
+        let (id, keep) = list::identifier(params);
+        let serial = unit.copies.begin(id, keep);
+        unit.copies.went_on(serial, Progress::default(), &Step::Done((*sense).into()));
+    })?;
+    if unit.copies.running >= usize::from(list::MAX_COPIES) {
+        return Ok(Step::Done(Outcome::TaskSetFull));
+    }
+    let serial = unit.copies.begin(id, keep);
+    if copy.is_exhausted() {
+        // Nothing to copy, and that is done and can be asked about.
+        let end = Step::Done(Outcome::Good);
+        unit.copies.went_on(serial, copy.copied(), &end);
+        return Ok(end);
+    }
+    Ok(Step::Run(Job::many(copy).with_role(Role::Copy(serial))))
+}
+
+/// All checks: the list's identifier, whether its result is to be kept, and what to do.
+fn prepare(
+    unit: &LogicalUnit,
+    len: u32,
+    transfer: Transfer,
+    identity: Option<&Identity>,
+    params: &[u8],
+) -> Result<(Option<u8>, bool, Copy), Sense> {
     if transfer.bytes() < u64::from(len) {
         return Err(Sense::PARAMETER_LIST_LENGTH);
     }
     let name = vpd::naa(&identity.ok_or(Sense::INTERNAL_FAILURE)?.unit_serial);
     let CopyList { id, keep, segments } = list::parse(len, params, &name, unit.block_size)?;
-    let copy = Copy::new(segments, unit.size(), unit.limits.object_size)?;
-    if unit.copies.running >= usize::from(list::MAX_COPIES) {
-        return Ok(Step::Done(Outcome::TaskSetFull));
-    }
-    unit.copies.begin(id, keep);
-    if copy.is_exhausted() {
-        // Nothing to copy, and that is done and can be asked about.
-        let end = Step::Done(Outcome::Good);
-        unit.copies.went_on(id, copy.copied(), &end);
-        return Ok(end);
-    }
-    Ok(Step::Run(Job::many(copy).with_role(Role::Copy(id))))
+    Ok((id, keep, Copy::new(segments, unit.size(), unit.limits.object_size)?))
 }
 
 /// RECEIVE COPY RESULTS.
@@ -77,16 +93,20 @@ pub(super) fn results(unit: &LogicalUnit, ask: CopyResults, reply: &mut Vec<u8>)
 /// Copies in progress, and the last ones that ended.
 ///
 /// A list identifier is an initiator's own, but the ring does not tell initiators apart: of several copies with one
-/// identifier the latest counts. Once a copy has ended, its status is told once, and not at all if the initiator said that
+/// identifier the latest counts, be it one that was refused. Once a copy has ended, its status is told once, and not at all if the initiator said that
 /// it need not be kept (SPC-4, "COPY STATUS service action", LIST ID USAGE).
 #[derive(Debug, Default)]
 pub(super) struct Copies {
     running: usize,
+    /// Copies there have been: the number of the next.
+    begun: u64,
     known: VecDeque<Known>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Known {
+    /// Which copy it is: identifiers come again while older copies are still in progress.
+    serial: u64,
     id: u8,
     state: CopyState,
     progress: Progress,
@@ -95,13 +115,17 @@ struct Known {
 }
 
 impl Copies {
-    fn begin(&mut self, id: Option<u8>, keep: bool) {
+    /// The number of the copy that begins, for [`Copies::went_on`].
+    fn begin(&mut self, id: Option<u8>, keep: bool) -> u64 {
         self.running += 1;
-        let Some(id) = id else { return };
+        let serial = self.begun;
+        self.begun += 1;
+        let Some(id) = id else { return serial };
         self.known.retain(|known| known.id != id);
         self.known.truncate(RESULTS - 1);
         let (state, progress) = (CopyState::Running, Progress::default());
-        self.known.push_front(Known { id, state, progress, keep, told: false });
+        self.known.push_front(Known { serial, id, state, progress, keep, told: false });
+        serial
     }
 
     fn find(&self, id: u8) -> Option<&Known> {
@@ -109,7 +133,7 @@ impl Copies {
     }
 
     /// A copy has come so far, and perhaps to its end.
-    pub(super) fn went_on(&mut self, id: Option<u8>, progress: Progress, step: &Step) {
+    pub(super) fn went_on(&mut self, serial: u64, progress: Progress, step: &Step) {
         let state = match *step {
             Step::Done(Outcome::Good) => CopyState::Good,
             Step::Done(outcome) => CopyState::Failed(outcome.status(), outcome.cause()),
@@ -118,7 +142,7 @@ impl Copies {
         if state != CopyState::Running {
             self.running = self.running.saturating_sub(1);
         }
-        if let Some(known) = self.known.iter_mut().find(|known| Some(known.id) == id) {
+        if let Some(known) = self.known.iter_mut().find(|known| known.serial == serial) {
             (known.progress, known.state) = (progress, state);
         }
         self.known.retain(|known| known.keep || known.state == CopyState::Running);

@@ -112,8 +112,8 @@ pub(super) enum Role {
     Io,
     /// COMPARE AND WRITE of these bytes.
     Exchange(ByteRange),
-    /// EXTENDED COPY, with its LIST IDENTIFIER if it has one.
-    Copy(Option<u8>),
+    /// EXTENDED COPY, with the number that the logical unit knows it by.
+    Copy(u64),
     /// FORMAT UNIT or SANITIZE: has the disk to itself and outlives its command.
     Erasure,
     /// SANITIZE, EXIT FAILURE MODE.

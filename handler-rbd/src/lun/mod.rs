@@ -186,7 +186,9 @@ impl LogicalUnit {
                 Some(identity) if identity.write_exclusive => {
                     return Ok(Step::Done(Outcome::ReservationConflict));
                 }
-                // Nor does it keep such a command from an initiator that may only read (`transport_lookup_cmd_lun`).
+                // Nor does it keep such a command from an initiator that may only read (`transport_lookup_cmd_lun`). Both go
+                // by the direction of the data, so neither stops a WRITE whose initiator says that it reads; the ring
+                // does not tell the direction, and nor can we (docs/scsi.md, "Reservations").
                 Some(identity) if identity.read_only => return Err(Sense::WRITE_PROTECTED),
                 Some(_) => {}
             }
@@ -259,7 +261,7 @@ impl LogicalUnit {
         let came_back = (finished.op, finished.result);
         let step = job.finish(finished, self.block_size, data_out, reply).unwrap_or(Step::Wait);
         match job.role() {
-            Role::Copy(id) => self.copies.went_on(id, job.copied(), &step),
+            Role::Copy(serial) => self.copies.went_on(serial, job.copied(), &step),
             Role::Io | Role::Exchange(_) | Role::Erasure | Role::Exit => self.watch(job, came_back, &step),
         }
         step
@@ -268,8 +270,8 @@ impl LogicalUnit {
     /// A job has ended because of a defect of ours.
     pub fn spoilt(&mut self, job: &Job) {
         match job.role() {
-            Role::Copy(id) => {
-                self.copies.went_on(id, job.copied(), &Step::Done(Sense::INTERNAL_FAILURE.into()));
+            Role::Copy(serial) => {
+                self.copies.went_on(serial, job.copied(), &Step::Done(Sense::INTERNAL_FAILURE.into()));
             }
             Role::Erasure => self.erasure_is_spoilt(),
             Role::Io | Role::Exchange(_) | Role::Exit => {}

@@ -82,6 +82,17 @@ pub fn parse(len: u32, list: &[u8], name: &[u8; 16], block_size: u32) -> Result<
     Ok(CopyList { id, keep: usage == 0b00, segments })
 }
 
+/// The LIST IDENTIFIER of a list that is perhaps wrong elsewhere, and whether the result is to be kept.
+pub fn identifier(list: &[u8]) -> (Option<u8>, bool) {
+    match *list {
+        [id, flags, ..] => match (flags >> 3) & 0x03 {
+            0b11 => (None, false),
+            usage => (Some(id), usage == 0b00),
+        },
+        _ => (None, false),
+    }
+}
+
 const INLINE_DATA_LENGTH_EXCEEDED: Code = Code(0x26, 0x0b);
 const TOO_MANY_DEVICES: Code = Code(0x26, 0x06);
 const UNSUPPORTED_DEVICE: Code = Code(0x26, 0x07);

@@ -10,7 +10,7 @@ const OBJECT: u64 = 64;
 fn job(segments: &[(u64, u64, u64)]) -> Result<Job, Sense> {
     let segment = |&(source, destination, len)| Segment { source, destination, len };
     let copy = Copy::new(segments.iter().map(segment).collect(), SIZE, OBJECT)?;
-    Ok(Job::many(copy).with_role(Role::Copy(None)))
+    Ok(Job::many(copy).with_role(Role::Copy(0)))
 }
 
 fn part(range: ByteRange) -> std::ops::Range<usize> {
@@ -171,21 +171,19 @@ fn an_abort_ends_it_early() {
 #[test]
 fn the_latest_sixteen_are_known() {
     let mut copies = Copies::default();
-    for id in 0..20 {
-        copies.begin(Some(id), true);
-    }
-    copies.begin(None, false);
+    let serials: Vec<_> = (0..20).map(|id| copies.begin(Some(id), true)).collect();
+    let nameless = copies.begin(None, false);
     assert_eq!(copies.running, 21);
     assert!(copies.find(3).is_none() && copies.find(4).is_some());
     let progress = Progress { segments: 1, bytes: 2 };
-    copies.went_on(Some(4), progress, &Step::Wait);
+    copies.went_on(serials[4], progress, &Step::Wait);
     assert_eq!(
         copies.find(4).map(|known| (known.state, known.progress)),
         Some((CopyState::Running, progress))
     );
-    copies.went_on(Some(4), progress, &Step::Done(Outcome::Busy));
+    copies.went_on(serials[4], progress, &Step::Done(Outcome::Busy));
     assert_eq!(copies.find(4).map(|known| known.state), Some(CopyState::Failed(8, None)));
-    copies.went_on(None, progress, &Step::Done(Outcome::Good));
+    copies.went_on(nameless, progress, &Step::Done(Outcome::Good));
     assert_eq!(copies.running, 19);
     copies.forget_running();
     assert_eq!((copies.running, copies.known.len()), (0, 1));
@@ -196,24 +194,37 @@ fn an_ended_copy_is_told_of_once_or_never() {
     let mut copies = Copies::default();
     let known = |copies: &Copies, id| copies.find(id).map(|known| known.told);
     for (id, keep) in [(1, true), (2, false)] {
-        copies.begin(Some(id), keep);
+        let serial = copies.begin(Some(id), keep);
         copies.told(id);
         assert_eq!(known(&copies, id), Some(false), "{id}: as long as it runs it is told of");
-        copies.went_on(Some(id), Progress::default(), &Step::Done(Outcome::Good));
+        copies.went_on(serial, Progress::default(), &Step::Done(Outcome::Good));
     }
     assert_eq!((known(&copies, 1), known(&copies, 2)), (Some(false), None));
     copies.told(1);
     assert_eq!(known(&copies, 1), Some(true));
-    copies.begin(Some(1), true);
+    let _ = copies.begin(Some(1), true);
     assert_eq!(known(&copies, 1), Some(false));
+}
+
+#[test]
+fn of_two_with_one_identifier_the_older_says_nothing_of_the_newer() {
+    let mut copies = Copies::default();
+    let (older, newer) = (copies.begin(Some(1), true), copies.begin(Some(1), true));
+    let progress = Progress { segments: 3, bytes: 4096 };
+    copies.went_on(older, progress, &Step::Wait);
+    copies.went_on(older, progress, &Step::Done(Outcome::Good));
+    let known = |copies: &Copies| copies.find(1).map(|known| (known.state, known.progress.bytes));
+    assert_eq!((known(&copies), copies.running), (Some((CopyState::Running, 0)), 1));
+    copies.went_on(newer, Progress::default(), &Step::Done(Outcome::Busy));
+    assert_eq!((known(&copies), copies.running), (Some((CopyState::Failed(8, None), 0)), 0));
 }
 
 /// Else eight defects would be the end of copying.
 #[test]
 fn a_copy_that_a_defect_has_ended_is_over() {
     let mut unit = crate::lun::tests::unit();
-    let job = job(&[(0, 1024, 64)]).unwrap().with_role(Role::Copy(Some(3)));
-    unit.copies.begin(Some(3), true);
+    let serial = unit.copies.begin(Some(3), true);
+    let job = job(&[(0, 1024, 64)]).unwrap().with_role(Role::Copy(serial));
     unit.spoilt(&job);
     assert_eq!(unit.copies.running, 0);
     assert_eq!(

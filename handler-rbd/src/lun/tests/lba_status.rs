@@ -148,9 +148,9 @@ fn a_large_disk_is_looked_at_in_pieces_and_not_to_its_end() {
     let (end, ran) = drive(&mut large(), &cdb(2_088_961, ROOM), |_| Ok(vec![]));
     let first = ByteRange { offset: 2_088_961 * 512, len: (1 << 30) - 2_088_961 * 512 };
     assert_eq!(ran[..2], [first, ByteRange { offset: 1 << 30, len: 1 << 30 }]);
-    assert_eq!(ran.len(), 64);
+    assert_eq!(ran.len(), 8);
     let End::Reply(reply) = end else { panic!("{end:?}") };
-    assert_eq!(parse(&reply), [(2_088_961, 134_217_728 - 2_088_961, 1)]); // to 64 GiB
+    assert_eq!(parse(&reply), [(2_088_961, 16_777_216 - 2_088_961, 1)]); // to 8 GiB
     // One descriptor needs no more than what storage looks at in one go.
     let (end, ran) = drive(&mut large(), &cdb(0, 24), |range| Ok(vec![range]));
     let End::Reply(reply) = end else { panic!("{end:?}") };
@@ -191,6 +191,19 @@ fn storage_that_cannot_tell_makes_blocks_mapped() {
     let (end, _) = drive(&mut huge, &cdb(1, 24), |_| Err(ErrorKind::Invalid));
     let End::Reply(reply) = end else { panic!("{end:?}") };
     assert_eq!(parse(&reply), all[..1]);
+}
+
+#[test]
+fn an_image_that_was_shrunk_is_told_of_up_to_its_last_pieces() {
+    // It ends in the third piece.
+    let shrunk = |range: ByteRange| match range.offset + range.len <= 2 << 30 {
+        true => Ok(vec![range]),
+        false => Err(ErrorKind::PastEnd),
+    };
+    let (end, ran) = drive(&mut large(), &cdb(2_097_152, ROOM), shrunk);
+    let End::Reply(reply) = end else { panic!("{end:?}") };
+    assert_eq!((parse(&reply), ran.len()), (vec![(2_097_152, 2_097_152, 0)], 2));
+    assert_eq!(drive(&mut large(), &cdb(4_194_304, ROOM), shrunk).0, OUT_OF_RANGE);
 }
 
 #[test]
