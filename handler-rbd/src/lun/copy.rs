@@ -93,8 +93,8 @@ pub(super) fn results(unit: &LogicalUnit, ask: CopyResults, reply: &mut Vec<u8>)
 /// Copies in progress, and the last ones that ended.
 ///
 /// A list identifier is an initiator's own, but the ring does not tell initiators apart: of several copies with one
-/// identifier the latest counts, be it one that was refused. Once a copy has ended, its status is told once, and not at all if the initiator said that
-/// it need not be kept (SPC-4, "COPY STATUS service action", LIST ID USAGE).
+/// identifier the latest counts, be it one that was refused. Once a copy has ended, its status is told once, and not at
+/// all if the initiator said that it need not be kept (SPC-4, "COPY STATUS service action", LIST ID USAGE).
 #[derive(Debug, Default)]
 pub(super) struct Copies {
     running: usize,
