@@ -11,7 +11,7 @@ use handler_rbd::device::{News, Noted};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-use uio_ring::mock::{Direction, MockKernel};
+use uio_ring::mock::{Direction, MockKernel, Reset};
 
 const GOOD: (u8, [u8; 3]) = (0, [0, 0, 0]);
 const BUSY: (u8, [u8; 3]) = (8, [0, 0, 0]);
@@ -163,4 +163,20 @@ fn store(disk: &Memory, op: Op, bytes: Vec<u8>) {
     (request.op, request.buffer) = (op, Buffer::Owned(bytes));
     disk.submit(request);
     assert_eq!(done.pop().unwrap().result, Ok(()));
+}
+
+/// Of a device that answers BUSY an operator may think that its ring wants to be reset. The new client must not get lost
+/// over it, or the old one would be served with for ever.
+#[test]
+fn a_reset_that_is_noticed_while_the_client_is_replaced_does_not_lose_the_new_one() {
+    let (rig, _) = rig();
+    assert_eq!(ask(&rig, 1), GOOD);
+    rig.disk.fail(FENCED, |_| true);
+    assert_eq!(ask(&rig, 2), BUSY);
+    rig.kernel.reset(Reset::Retry); // nobody is woken
+    let other = Arc::new(Memory::new(DISK));
+    assert!(rig.handle.replace(other.clone(), Noted::default()));
+    assert_eq!(ask(&rig, 5), GOOD);
+    assert_eq!(other.snapshot()[5 * 512], 5);
+    rig.clean();
 }

@@ -52,9 +52,16 @@ pub trait Backend: Send + Sync {
         Ok(())
     }
 
+    /// If nobody else has the image for writing: a mark that is another one once somebody has had it. `None` if somebody
+    /// has it, or it cannot be told. May block.
+    fn tenure(&self) -> Option<String> {
+        None
+    }
+
     /// Lets others have the image, before the backend is dropped and with nothing out: a mark that is another one as soon as
-    /// somebody may have written. `None` if that cannot be told. May block.
-    fn leave(&self) -> Option<String> {
+    /// somebody may have written. `None` if somebody may have since the mark `since`, or it cannot be told. May block.
+    fn leave(&self, since: &str) -> Option<String> {
+        let _ = since;
         None
     }
 

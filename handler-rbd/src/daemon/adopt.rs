@@ -158,7 +158,7 @@ impl Daemon {
 
     /// Has initiators get BUSY for what comes. Not once the daemon stops: then the device must stay unblocked, so that what
     /// comes waits for the successor.
-    fn block(&self, backstore: &Backstore) -> Result<(), SetupError> {
+    pub(super) fn block(&self, backstore: &Backstore) -> Result<(), SetupError> {
         let stopping = self.stopping.read().unwrap_or_else(PoisonError::into_inner);
         if *stopping {
             return Err(SetupError::Stopping);

@@ -91,6 +91,10 @@ impl Daemon {
         backstore: &Backstore,
         storage: &Storage,
     ) -> Result<Result<Attached, Doubt>, SetupError> {
+        if !storage.is_seamless() {
+            // What found no room on the ring has waited no less, and cannot be looked at: it gets BUSY.
+            self.block(backstore)?;
+        }
         let (doorbell, mapping) = map(uio, file)?;
         let resumed = match self.journal_file(uio) {
             Ok(file) => Ring::resume(doorbell, mapping, file).map_err(Doubt::from),

@@ -34,6 +34,7 @@ use open::{Attached, Shape};
 use registry::{Claim, Departure, Registry};
 use size::Sizes;
 use state::Event as Happening;
+use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -75,7 +76,12 @@ pub struct Daemon {
     has_looked: AtomicBool,
     /// Whether the daemon stops; read for as long as it takes to block a device.
     stopping: RwLock<bool>,
+    /// Of devices that are being stopped: the mark of their storage from when they were told.
+    leaving: Mutex<HashMap<Instance, String>>,
 }
+
+/// How long a stop waits for that mark. Without it what waits on the ring gets BUSY from the successor.
+const TENURE_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Daemon {
     /// A daemon without devices.
@@ -90,6 +96,7 @@ impl Daemon {
             failures,
             has_looked: AtomicBool::new(false),
             stopping: RwLock::default(),
+            leaving: Mutex::default(),
         });
         daemon.follow_sizes(changes);
         daemon
@@ -181,7 +188,8 @@ impl Daemon {
     ) -> Result<(), SetupError> {
         let (daemon, device, instance) = (self.clone(), uio.name.clone(), uio.instance);
         let (ticket, of_end) = (claim.ticket(), uio.clone());
-        let ended = move |exit: &Exit| {
+        let ended = move |exit: &Exit, storage: Option<Storage>| {
+            daemon.close(instance, exit, storage);
             drop(claim);
             tracing::info!(%device, ?exit, "device closed");
             if let Exit::Failed(_) = exit {
@@ -213,6 +221,17 @@ impl Daemon {
     fn watch(&self, uio: &UioDevice, storage: &Storage) {
         if let Err(error) = storage.backend().watch(Box::new(self.sizes.signal(uio.instance))) {
             tracing::warn!(device = %uio.name, "'rbd resize' will not be noticed, set dev_size by hand: {error}");
+        }
+    }
+
+    /// Closes the image of a device that has ended.
+    fn close(&self, instance: Instance, exit: &Exit, storage: Option<Storage>) {
+        let since = self.leaving.lock().unwrap_or_else(PoisonError::into_inner).remove(&instance);
+        let Some(mut storage) = storage else { return };
+        match (exit, since) {
+            (Exit::Failed(_), _) => storage.abandon(),
+            (Exit::Stopped, Some(since)) => storage.leave(&since),
+            (Exit::Stopped | Exit::Removed, _) => {}
         }
     }
 
@@ -318,6 +337,10 @@ impl Daemon {
         let Some(uio) = uio.ok().filter(|uio| uio.instance == instance) else { return };
         let backstore = Backstore::new(&self.settings.sys, &uio.name);
         if let Departure::Serving(handle) = self.registry.depart(instance) {
+            // Before: what is not consumed any more has been queued after this (invariant "no late write").
+            if let Some(tenure) = handle.tenure(TENURE_PATIENCE) {
+                self.leaving.lock().unwrap_or_else(PoisonError::into_inner).insert(instance, tenure);
+            }
             handle.send(Message::Stop);
             if !handle.wait(self.settings.drain_timeout) {
                 self.records.abandon(&DeviceKey::new(uio.name.hba, &uio.name.name));

@@ -60,7 +60,7 @@ pub(super) struct Attached {
 }
 
 /// Starts the thread of a device whose ring is attached; on it `news` is told what becomes of storage, and `ended` is
-/// called after ring and image are closed.
+/// called with the storage once the ring is closed.
 pub(super) fn serve(
     settings: &Settings,
     uio: &UioDevice,
@@ -68,7 +68,7 @@ pub(super) fn serve(
     Attached { ring, recovered }: Attached,
     storage: Storage,
     news: impl Fn(&Arc<Slot>, News) + Send + 'static,
-    ended: impl FnOnce(&Exit) + Send + 'static,
+    ended: impl FnOnce(&Exit, Option<Storage>) + Send + 'static,
 ) -> Result<Handle, SetupError> {
     let minor = uio.minor;
     let limits = storage.backend().limits();
@@ -90,16 +90,7 @@ pub(super) fn serve(
     let slot = Arc::new(Slot::new(storage));
     let of_news = slot.clone();
     let served = served.with_recovered(recovered).on_news(move |what| news(&of_news, what));
-    let ended = move |exit: &Exit| {
-        if let Some(mut storage) = slot.take() {
-            match exit {
-                Exit::Failed(_) => storage.abandon(),
-                Exit::Stopped => storage.leave(),
-                Exit::Removed => {}
-            }
-        }
-        ended(exit);
-    };
+    let ended = move |exit: &Exit| ended(exit, slot.take());
     Handle::spawn(&format!("uio{minor}"), served, ended).map_err(SetupError::Thread)
 }
 

@@ -151,13 +151,13 @@ impl Storage {
         }
     }
 
-    /// Everything that this client had accepted is answered.
-    pub(super) fn leave(&self) {
+    /// Everything that this client had accepted is answered; `since` is the backend's mark of when it accepted no more.
+    pub(super) fn leave(&self, since: &str) {
         if let Some(record) = &self.record
             && !self.backend.has_note()
             && !self.in_doubt
         {
-            record.leave(self.backend.leave().as_deref());
+            record.leave(self.backend.leave(since).as_deref());
         }
     }
 

@@ -161,6 +161,17 @@ impl Handle {
         }
     }
 
+    /// See [`Backend::tenure`]; `None` also if that takes longer than `patience`.
+    pub fn tenure(&self, patience: Duration) -> Option<String> {
+        let image = self.image().upgrade()?;
+        let (tell, told) = crossbeam_channel::bounded(1);
+        let ask = move || {
+            let _ = tell.send(image.tenure());
+        };
+        std::thread::Builder::new().name("tenure".into()).spawn(ask).ok()?;
+        told.recv_timeout(patience).ok()?
+    }
+
     /// Waits until the device has ended and its image is closed, at most `patience`; whether it has.
     pub fn wait(&self, patience: Duration) -> bool {
         !matches!(self.ended.recv_timeout(patience), Err(RecvTimeoutError::Timeout))

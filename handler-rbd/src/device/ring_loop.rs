@@ -35,6 +35,9 @@ const DEFECT: Outcome = Outcome::CheckCondition(Sense::INTERNAL_FAILURE);
 /// In one of so many rounds the journal is told the time.
 const ROUNDS: u32 = 16;
 
+/// How often the ring is emptied with BUSY at a time.
+const REFUSALS: u32 = 64;
+
 const DOORBELL: u64 = 0;
 const WAKER: u64 = 1;
 
@@ -229,13 +232,22 @@ impl Served {
     /// BUSY for what is queued by now; its initiator sends it again. After a reset from outside the kernel gave it pages that
     /// were still lent to storage, and a read of before the reset may have come to lie over its data. Before a client is
     /// replaced, it may have waited for as long as that took, while another gateway has written (invariant "no late write").
+    ///
+    /// What found no room on the ring has waited no less. The kernel queues it when it takes the answers, so the ring is
+    /// looked at again, but not for as long as initiators like to try again.
     fn refuse_queued(&mut self) -> Result<(), RingError> {
-        while let Some(entry) = self.ring.next() {
-            if let Entry::Command(command) = entry? {
-                self.complete(command.token, &Outcome::Busy)?;
+        for _ in 0..REFUSALS {
+            while let Some(entry) = self.ring.next() {
+                match entry? {
+                    Entry::Command(command) => self.complete(command.token, &Outcome::Busy)?,
+                    Entry::Tmr(tmr) => self.abort(&tmr)?,
+                }
+            }
+            if !self.ring.flush()? {
+                break;
             }
         }
-        self.ring.flush().map(drop)
+        Ok(())
     }
 
     fn serve(&mut self) -> Result<Exit, RingError> {
@@ -247,20 +259,20 @@ impl Served {
             while let Ok(message) = self.inbox.try_recv() {
                 self.receive(message)?;
             }
+            if self.out == 0 && self.replacement.is_some() && !self.stopping {
+                self.refuse_queued()?; // it is still to be replaced should this find a reset
+            }
             if self.out == 0
                 && let Some(Replacement { backend, note, done }) = self.replacement.take()
             {
-                if !self.stopping {
-                    self.refuse_queued()?;
-                }
                 self.backend = backend;
                 (self.asked, self.silence) = (false, Silence::default());
+                let _ = done.send(());
                 // An erasure that has not begun yet begins on the new backend.
                 if self.exclusive.is_none() {
                     self.lun.renew(&note.text, note.ours);
                     self.resume_erasure()?;
                 }
-                let _ = done.send(());
             }
             self.consume()?;
             self.answer_lost()?;

@@ -33,11 +33,9 @@ pub(super) fn extended_copy(
     if len == 0 {
         return Ok(Step::Done(Outcome::Good)); // SPC-4, "EXTENDED COPY command": no parameters, no error
     }
-    let (id, keep, copy) = prepare(unit, len, transfer, identity, params).inspect_err(|sense| {
-        // It is the latest with its identifier, though it never began: an older one's success is not its.
-        let (id, keep) = list::identifier(params);
-        let serial = unit.copies.begin(id, keep);
-        unit.copies.went_on(serial, Progress::default(), &Step::Done((*sense).into()));
+    let (id, keep, copy) = prepare(unit, len, transfer, identity, params).inspect_err(|_| {
+        // An older one's success is not its.
+        unit.copies.forget(list::identifier(params));
     })?;
     if unit.copies.running >= usize::from(list::MAX_COPIES) {
         return Ok(Step::Done(Outcome::TaskSetFull));
@@ -93,7 +91,7 @@ pub(super) fn results(unit: &LogicalUnit, ask: CopyResults, reply: &mut Vec<u8>)
 /// Copies in progress, and the last ones that ended.
 ///
 /// A list identifier is an initiator's own, but the ring does not tell initiators apart: of several copies with one
-/// identifier the latest counts, be it one that was refused. Once a copy has ended, its status is told once, and not at
+/// identifier the latest counts; one that was refused leaves none. Once a copy has ended, its status is told once, and not at
 /// all if the initiator said that it need not be kept (SPC-4, "COPY STATUS service action", LIST ID USAGE).
 #[derive(Debug, Default)]
 pub(super) struct Copies {
@@ -126,6 +124,11 @@ impl Copies {
         let (state, progress) = (CopyState::Running, Progress::default());
         self.known.push_front(Known { serial, id, state, progress, keep, told: false });
         serial
+    }
+
+    /// A copy with this identifier was refused: it never began, and there is no other to tell of any more.
+    fn forget(&mut self, id: Option<u8>) {
+        self.known.retain(|known| Some(known.id) != id);
     }
 
     fn find(&self, id: u8) -> Option<&Known> {

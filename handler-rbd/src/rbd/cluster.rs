@@ -21,7 +21,14 @@ const SERVICE: &CStr = c"tcmu-runner";
 /// Set for every client, whatever files and monitors say: no cache, and few threads, since each image has a
 /// client of its own. `librados_thread_count` is left alone: one thread instead of its default of two costs a
 /// third more context switches (docs/performance.md).
-const OPTIONS: [(&CStr, &str); 2] = [(c"rbd_cache", "false"), (c"ms_async_op_threads", "1")];
+/// The times of the last access and change would be stored in the image's header once a minute, for nobody, and change the
+/// version that `Lock::mark` goes by.
+const OPTIONS: [(&CStr, &str); 4] = [
+    (c"rbd_cache", "false"),
+    (c"ms_async_op_threads", "1"),
+    (c"rbd_atime_update_interval", "0"),
+    (c"rbd_mtime_update_interval", "0"),
+];
 
 /// How to reach a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]

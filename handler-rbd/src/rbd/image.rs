@@ -127,7 +127,17 @@ impl Backend for Image {
         Ok(())
     }
 
-    fn leave(&self) -> Option<String> {
+    fn tenure(&self) -> Option<String> {
+        self.lock()?.tenure().unwrap_or_else(|error| {
+            tracing::warn!("{}/{}: cannot tell who has the lock: {error}", self.pool, self.name);
+            None
+        })
+    }
+
+    fn leave(&self, since: &str) -> Option<String> {
+        if self.tenure().as_deref() != Some(since) {
+            return None;
+        }
         let lock = self.lock()?;
         let mark = lock.release().and_then(|()| lock.mark());
         mark.unwrap_or_else(|error| {

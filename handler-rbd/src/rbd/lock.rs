@@ -58,10 +58,19 @@ impl Lock<'_> {
     ///
     /// The lock is an attribute of the image's header object, so that has another version then.
     pub fn mark(&self) -> Result<Option<String>, BackendError> {
+        self.mark_if(|owner| owner.is_none())
+    }
+
+    /// If this client holds it, or nobody: a mark that is another one once it has changed hands.
+    pub fn tenure(&self) -> Result<Option<String>, BackendError> {
+        self.mark_if(|owner| owner.is_none_or(|owner| is_one_of(owner, &[self.owner.to_owned()])))
+    }
+
+    fn mark_if(&self, right: impl FnOnce(Option<&String>) -> bool) -> Result<Option<String>, BackendError> {
         let before = self.version().map_err(backend_error)?;
-        let is_free = self.image.lock_owners().map_err(backend_error)?.is_empty();
+        let owners = self.image.lock_owners().map_err(backend_error)?;
         let after = self.version().map_err(backend_error)?;
-        Ok((is_free && before == after).then(|| format!("{} {after}", self.id)))
+        Ok((right(owners.first()) && before == after).then(|| format!("{} {after}", self.id)))
     }
 
     fn version(&self) -> Result<u64, Errno> {

@@ -82,14 +82,11 @@ pub fn parse(len: u32, list: &[u8], name: &[u8; 16], block_size: u32) -> Result<
     Ok(CopyList { id, keep: usage == 0b00, segments })
 }
 
-/// The LIST IDENTIFIER of a list that is perhaps wrong elsewhere, and whether the result is to be kept.
-pub fn identifier(list: &[u8]) -> (Option<u8>, bool) {
+/// The LIST IDENTIFIER of a list that is perhaps wrong elsewhere.
+pub fn identifier(list: &[u8]) -> Option<u8> {
     match *list {
-        [id, flags, ..] => match (flags >> 3) & 0x03 {
-            0b11 => (None, false),
-            usage => (Some(id), usage == 0b00),
-        },
-        _ => (None, false),
+        [id, flags, ..] if (flags >> 3) & 0x03 != 0b11 => Some(id),
+        _ => None,
     }
 }
 

@@ -181,7 +181,8 @@ fn an_image_that_was_left_tells_whether_somebody_has_had_its_lock_since() {
     let first = test.open();
     assert_eq!(write(&device, &first, 1), Ok(()));
     assert_eq!(mark(&first), None, "it has the lock");
-    let left = first.leave().expect("nobody has it any more");
+    let since = first.tenure().expect("it has the lock itself");
+    let left = first.leave(&since).expect("nobody has it any more");
     drop(first);
     // Opening, watching and reading change nothing.
     let second = test.open();
@@ -192,13 +193,15 @@ fn an_image_that_was_left_tells_whether_somebody_has_had_its_lock_since() {
     let other = test.open();
     assert_eq!(write(&device, &other, 2), Ok(()));
     assert_eq!(mark(&second), None, "the other has it");
-    assert_eq!(second.leave(), None, "and nothing can be told");
+    assert_eq!((second.tenure(), second.leave(&left)), (None, None), "and nothing can be told");
     // And is gone again.
     drop(other);
     let later = mark(&second).expect("it is free");
     assert_ne!(later, left);
     // One who has never had it leaves it as it is.
-    assert_eq!(second.leave(), Some(later.clone()));
+    assert_eq!(second.leave(&left), None, "somebody has had it since");
+    assert_eq!(second.tenure(), Some(later.clone()));
+    assert_eq!(second.leave(&later), Some(later.clone()));
     drop(second);
     assert_eq!(mark(&test.open()), Some(later));
 }
