@@ -29,6 +29,7 @@ use crate::kernel::uio::{Instance, UioDevice, UioError};
 use crate::kernel::{DeviceName, Sys};
 use crate::log::Chain;
 use crate::records::{DeviceKey, Records};
+use crossbeam_channel::RecvTimeoutError;
 use nix::errno::Errno;
 use open::{Attached, Shape};
 use registry::{Claim, Departure, Registry};
@@ -76,8 +77,9 @@ pub struct Daemon {
     has_looked: AtomicBool,
     /// Whether the daemon stops; read for as long as it takes to block a device.
     stopping: RwLock<bool>,
-    /// Of devices that are being stopped: the mark of their storage from when they were told.
-    leaving: Mutex<HashMap<Instance, String>>,
+    /// Of devices that are being stopped: the mark of their storage from when they were told, or that it was not to be had
+    /// in time.
+    leaving: Mutex<HashMap<Instance, Result<Option<String>, RecvTimeoutError>>>,
 }
 
 /// How long a stop waits for that mark. Without it what waits on the ring gets BUSY from the successor.
@@ -230,7 +232,9 @@ impl Daemon {
         let Some(mut storage) = storage else { return };
         match (exit, since) {
             (Exit::Failed(_), _) => storage.abandon(),
-            (Exit::Stopped, Some(since)) => storage.leave(&since),
+            (Exit::Stopped, Some(Ok(Some(since)))) => storage.leave(&since),
+            // It may not be closed before this process ends: its record must not be erased as if it were.
+            (Exit::Stopped, Some(Err(_))) => storage.abandon(),
             (Exit::Stopped | Exit::Removed, _) => {}
         }
     }
@@ -338,9 +342,8 @@ impl Daemon {
         let backstore = Backstore::new(&self.settings.sys, &uio.name);
         if let Departure::Serving(handle) = self.registry.depart(instance) {
             // Before: what is not consumed any more has been queued after this (invariant "no late write").
-            if let Some(tenure) = handle.tenure(TENURE_PATIENCE) {
-                self.leaving.lock().unwrap_or_else(PoisonError::into_inner).insert(instance, tenure);
-            }
+            let tenure = handle.tenure(TENURE_PATIENCE);
+            self.leaving.lock().unwrap_or_else(PoisonError::into_inner).insert(instance, tenure);
             handle.send(Message::Stop);
             if !handle.wait(self.settings.drain_timeout) {
                 self.records.abandon(&DeviceKey::new(uio.name.hba, &uio.name.name));

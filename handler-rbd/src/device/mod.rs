@@ -161,15 +161,20 @@ impl Handle {
         }
     }
 
-    /// See [`Backend::tenure`]; `None` also if that takes longer than `patience`.
-    pub fn tenure(&self, patience: Duration) -> Option<String> {
-        let image = self.image().upgrade()?;
+    /// See [`Backend::tenure`]. Fails if that takes longer than `patience`; then the image is not closed when the device has
+    /// ended, but once storage answers.
+    pub fn tenure(&self, patience: Duration) -> Result<Option<String>, RecvTimeoutError> {
+        let Some(image) = self.image().upgrade() else { return Ok(None) };
         let (tell, told) = crossbeam_channel::bounded(1);
         let ask = move || {
-            let _ = tell.send(image.tenure());
+            let tenure = image.tenure();
+            drop(image); // whoever hears of it may close it
+            let _ = tell.send(tenure);
         };
-        std::thread::Builder::new().name("tenure".into()).spawn(ask).ok()?;
-        told.recv_timeout(patience).ok()?
+        match std::thread::Builder::new().name("tenure".into()).spawn(ask) {
+            Ok(_) => told.recv_timeout(patience),
+            Err(_) => Ok(None),
+        }
     }
 
     /// Waits until the device has ended and its image is closed, at most `patience`; whether it has.
