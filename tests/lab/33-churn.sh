@@ -33,7 +33,7 @@ END
 )
 grep '^round' <<<"$output" | sed 's/^/      /'
 healthy=$((count - dead))
-# A hundred clients at once may be more than this machine can start in time; then some are refused, and that is in order.
+# A hundred clients may be more than a slow machine can start in time; then some are refused, and that is in order.
 is "rounds in which every call returned, and those on the dead cluster failed" "$rounds" "$(awk -v h=$healthy -v d="$dead" '
   /^round/ && $4 + $6 == h && $10 == d && $14 == $4 { n++ } END { print n + 0 }' <<<"$output")"
 ((count > 30)) || is "rounds in which all $healthy others were created" "$rounds" "$(grep -c ": created $healthy failed 0 " <<<"$output")"

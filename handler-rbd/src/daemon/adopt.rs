@@ -200,7 +200,7 @@ impl Daemon {
         if !has_journal {
             self.block(backstore)?;
         }
-        let storage = Storage::open(&self.settings, &self.records, device)?;
+        let storage = Storage::open(&self.settings, &self.records, &self.pace, device)?;
         if !claim.as_ref().is_some_and(Claim::is_wanted) {
             return Ok(()); // removed meanwhile: its directory must not be looked at
         }

@@ -10,6 +10,7 @@ mod error;
 mod identity;
 mod journal;
 mod open;
+mod pace;
 mod recover;
 mod registry;
 mod size;
@@ -73,6 +74,7 @@ pub struct Daemon {
     records: Arc<Records>,
     sizes: Sizes,
     failures: again::Failures,
+    pace: pace::Pace,
     /// Whether existing devices have been looked for.
     has_looked: AtomicBool,
     /// Whether the daemon stops; read for as long as it takes to block a device.
@@ -96,6 +98,7 @@ impl Daemon {
             records,
             sizes,
             failures,
+            pace: pace::Pace::default(),
             has_looked: AtomicBool::new(false),
             stopping: RwLock::default(),
             leaving: Mutex::default(),
@@ -168,7 +171,7 @@ impl Daemon {
 
     fn open_and_serve(self: &Arc<Self>, claim: Claim, uio: &UioDevice) -> Result<(), SetupError> {
         let device = &uio.name;
-        let storage = Storage::open(&self.settings, &self.records, device)?;
+        let storage = Storage::open(&self.settings, &self.records, &self.pace, device)?;
         let shape = Shape::read(&Backstore::new(&self.settings.sys, device))?;
         storage.check_size(device, shape.size, SizeRule::Equal)?;
         if !claim.attach() {

@@ -1,6 +1,7 @@
 //! The image of a device: opened once whoever had it before is fenced, closed before its record is erased.
 
 use super::error::SetupError;
+use super::pace::Pace;
 use super::{Settings, StorageKind, timeouts};
 use crate::block::{Backend, BackendError, memory};
 use crate::cfgstring::{self, CfgString};
@@ -41,6 +42,7 @@ impl Storage {
     pub(super) fn open(
         settings: &Settings,
         records: &Arc<Records>,
+        pace: &Pace,
         name: &DeviceName,
     ) -> Result<Self, SetupError> {
         let config = cfgstring::parse_dev_config(&name.config)?;
@@ -48,7 +50,10 @@ impl Storage {
             tracing::warn!(device = %name, "ignored in the configuration string: {skipped}");
         }
         match settings.storage {
-            StorageKind::Rbd => Self::open_image(settings, records, name, &config),
+            StorageKind::Rbd => {
+                let _turn = pace.turn(config.conf.as_deref());
+                Self::open_image(settings, records, name, &config)
+            }
             StorageKind::Memory => {
                 let size = Backstore::new(&settings.sys, name).dev_size()?;
                 let backend = Arc::new(memory::Memory::new(size));
