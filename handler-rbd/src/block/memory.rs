@@ -91,6 +91,10 @@ impl Memory {
 }
 
 impl Backend for Memory {
+    fn tenure(&self) -> Option<String> {
+        Some(String::new()) // it is nobody else's
+    }
+
     fn submit(&self, request: Box<Request>) {
         let mut state = self.state();
         match &mut state.held {

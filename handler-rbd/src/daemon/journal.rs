@@ -91,7 +91,8 @@ impl Daemon {
         backstore: &Backstore,
         storage: &Storage,
     ) -> Result<Result<Attached, Doubt>, SetupError> {
-        if !storage.is_seamless() {
+        let seamless = storage.is_seamless();
+        if !seamless {
             // What found no room on the ring has waited no less, and cannot be looked at: it gets BUSY.
             self.block(backstore)?;
         }
@@ -105,7 +106,8 @@ impl Daemon {
             Err(doubt) => return Ok(Err(doubt)),
         };
         let trusted = is_young(backstore, queued_after).and_then(|()| {
-            let safe = storage.is_seamless() || !writes(&commands, &waiting);
+            // Once more, and last: what has lasted until here is begun in a moment.
+            let safe = if seamless { storage.is_seamless() } else { !writes(&commands, &waiting) };
             if safe { Ok(()) } else { Err(Doubt::Gap) }
         });
         if let Err(doubt) = trusted {

@@ -30,8 +30,9 @@ pub(super) struct Storage {
     id: String,
     /// Of an erasure that is not over.
     note: Noted,
-    /// Whether nobody but this device's clients can have written to the image since the one before ended.
-    seamless: bool,
+    /// If nobody but this device's clients can have written to the image since the one before ended: its mark from when that
+    /// was seen.
+    tenure: Option<String>,
     time_outs: TimeOuts,
     /// Writes of this client timed out and may still happen.
     in_doubt: bool,
@@ -58,11 +59,11 @@ impl Storage {
                 let size = Backstore::new(&settings.sys, name).dev_size()?;
                 let backend = Arc::new(memory::Memory::new(size));
                 Ok(Self {
+                    tenure: backend.tenure(),
                     backend,
                     record: None,
                     id: String::new(),
                     note: Noted::default(),
-                    seamless: true,
                     time_outs: TimeOuts::default(),
                     in_doubt: false,
                 })
@@ -103,10 +104,12 @@ impl Storage {
         let addresses = cluster.addresses().map_err(|error| ask("learn this client's addresses", &error))?;
         let record = records.begin(&device, &addresses)?;
         let image = Image::open(cluster.clone(), &config.pool, &config.image)?;
-        let seamless = match image.lock() {
-            None => false,
-            Some(lock) if is_as_left(&lock, records, &device) => true,
-            Some(lock) => !predecessors.is_empty() && succeed(&lock, records, &device, &predecessors)?,
+        let tenure = match image.lock() {
+            None => None,
+            Some(lock) => match as_left(&lock, records, &device) {
+                None if !predecessors.is_empty() => succeed(&lock, records, &device, &predecessors)?,
+                mark => mark,
+            },
         };
         // Only now: until a predecessor is fenced it may still store one.
         let (owner, text) = image.note_and_owner().map_err(SetupError::Note)?;
@@ -122,15 +125,16 @@ impl Storage {
             record: Some(record),
             id,
             note,
-            seamless,
+            tenure,
             time_outs,
             in_doubt: false,
         })
     }
 
-    /// Whether what was on the ring before this may still be carried out, writes too.
+    /// Whether what was on the ring before this may still be carried out, writes too. May block: it is looked anew, since
+    /// whoever else has the image open may have taken the lock meanwhile.
     pub(super) fn is_seamless(&self) -> bool {
-        self.seamless
+        self.tenure.is_some() && self.backend.tenure() == self.tenure
     }
 
     pub(super) fn note(&self) -> &Noted {
@@ -182,26 +186,24 @@ impl Storage {
     }
 }
 
-/// Whether nobody has had the lock since the device's last client left the image, with everything answered.
-fn is_as_left(lock: &Lock<'_>, records: &Records, device: &DeviceKey) -> bool {
-    let Some(left) = records.left(device) else { return false };
-    match lock.mark() {
-        Ok(mark) => mark == Some(left),
-        Err(error) => {
-            tracing::warn!("cannot tell whether somebody else has had the image's lock: {error}");
-            false
-        }
-    }
+/// The image's mark, if nobody has had the lock since the device's last client left it, with everything answered.
+fn as_left(lock: &Lock<'_>, records: &Records, device: &DeviceKey) -> Option<String> {
+    let left = records.left(device)?;
+    let mark = lock.mark().unwrap_or_else(|error| {
+        tracing::warn!("cannot tell whether somebody else has had the image's lock: {error}");
+        None
+    });
+    mark.filter(|mark| *mark == left)
 }
 
-/// Takes over the lock from fenced predecessors, if one of them has it. Whether it has passed from the one to the other
-/// without a gap in which somebody else can have had it.
+/// Takes over the lock from fenced predecessors, if one of them has it. The image's mark, if it has passed from the one to
+/// the other without a gap in which somebody else can have had it.
 fn succeed(
     lock: &Lock<'_>,
     records: &Records,
     device: &DeviceKey,
     predecessors: &[String],
-) -> Result<bool, SetupError> {
+) -> Result<Option<String>, SetupError> {
     let failed = |error: BackendError| SetupError::Ask {
         action: "take over the lock of a dead client",
         error: error.to_string(),
@@ -222,13 +224,14 @@ fn succeed(
         Owner::Nobody => records.was_breaking(device),
         Owner::Other => false,
     };
-    let seamless = held && lock.take_over(predecessors).map_err(failed)? && !records.has_gap(device);
-    if held && !seamless {
+    let taken = if held { lock.take_over(predecessors).map_err(failed)? } else { None };
+    let tenure = taken.filter(|_| !records.has_gap(device));
+    if held && tenure.is_none() {
         records.begin_gap(device).map_err(SetupError::Record)?;
     }
     uio_ring::crash_point!("adopt-locked");
     records.end_breaking(device);
-    Ok(seamless)
+    Ok(tenure)
 }
 
 impl Drop for Storage {
@@ -297,6 +300,58 @@ impl Slot {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::block::{Limits, Request};
+
+    /// An image that others have too.
+    struct Shared(memory::Memory, Mutex<Option<&'static str>>);
+
+    impl Backend for Shared {
+        fn submit(&self, request: Box<Request>) {
+            self.0.submit(request);
+        }
+        fn limits(&self) -> Limits {
+            self.0.limits()
+        }
+        fn refresh(&self) -> Result<u64, BackendError> {
+            self.0.refresh()
+        }
+        fn tenure(&self) -> Option<String> {
+            self.1.lock().unwrap().map(str::to_owned)
+        }
+        fn note(&self) -> Result<Vec<u8>, BackendError> {
+            self.0.note()
+        }
+        fn has_note(&self) -> bool {
+            self.0.has_note()
+        }
+    }
+
+    fn storage(backend: Arc<dyn Backend>, tenure: Option<&str>, record: Option<Record>) -> Storage {
+        Storage {
+            backend,
+            record,
+            id: String::new(),
+            note: Noted::default(),
+            tenure: tenure.map(str::to_owned),
+            time_outs: TimeOuts::default(),
+            in_doubt: false,
+        }
+    }
+
+    /// Else a write that has waited could land over what came through another gateway while this one opened the image.
+    #[test]
+    fn whoever_takes_the_lock_while_the_image_is_opened_is_seen() {
+        for (then, now, seamless) in [
+            (Some("a 7"), Some("a 7"), true),
+            (Some("a 7"), Some("a 9"), false), // somebody had it
+            (Some("a 7"), None, false),        // somebody has it
+            (None, Some("a 7"), false),
+            (None, None, false),
+        ] {
+            let image = Arc::new(Shared(memory::Memory::new(512), Mutex::new(now)));
+            assert_eq!(storage(image, then, None).is_seamless(), seamless, "{then:?}, now {now:?}");
+        }
+    }
 
     /// Closing an image does not end a write that timed out: only the fence does.
     #[test]
@@ -305,15 +360,8 @@ mod tests {
         let records = Records::load(dir.path()).unwrap();
         let device = DeviceKey::new(0, "a");
         for (in_doubt, left) in [(false, 0), (true, 1)] {
-            let storage = Storage {
-                backend: Arc::new(memory::Memory::new(512)),
-                record: Some(records.begin(&device, "10.0.0.1:0/1").unwrap()),
-                id: String::new(),
-                note: Noted::default(),
-                seamless: false,
-                time_outs: TimeOuts::default(),
-                in_doubt: false,
-            };
+            let record = records.begin(&device, "10.0.0.1:0/1").unwrap();
+            let storage = storage(Arc::new(memory::Memory::new(512)), None, Some(record));
             let slot = Slot::new(storage);
             if in_doubt {
                 slot.doubt();

@@ -63,7 +63,7 @@ impl Lock<'_> {
 
     /// If this client holds it, or nobody: a mark that is another one once it has changed hands.
     pub fn tenure(&self) -> Result<Option<String>, BackendError> {
-        self.mark_if(|owner| owner.is_none_or(|owner| is_one_of(owner, &[self.owner.to_owned()])))
+        self.mark_if(|owner| owner.is_none_or(|owner| self.is_ours(owner)))
     }
 
     fn mark_if(&self, right: impl FnOnce(Option<&String>) -> bool) -> Result<Option<String>, BackendError> {
@@ -71,6 +71,10 @@ impl Lock<'_> {
         let owners = self.image.lock_owners().map_err(backend_error)?;
         let after = self.version().map_err(backend_error)?;
         Ok((right(owners.first()) && before == after).then(|| format!("{} {after}", self.id)))
+    }
+
+    fn is_ours(&self, client: &str) -> bool {
+        is_one_of(client, &[self.owner.to_owned()])
     }
 
     fn version(&self) -> Result<u64, Errno> {
@@ -88,24 +92,22 @@ impl Lock<'_> {
         }
     }
 
-    /// Takes the lock, which nobody held a moment ago; whether nobody can have held it in between.
+    /// Takes the lock, which nobody held a moment ago; its [`Lock::tenure`] if nobody can have held it in between.
     ///
     /// Only who has the image open holds its lock, and a gateway has it open for as long as it serves it. So nobody
     /// else may have it open before and after.
-    pub fn take_over(&self, predecessors: &[String]) -> Result<bool, BackendError> {
+    pub fn take_over(&self, predecessors: &[String]) -> Result<Option<String>, BackendError> {
         let before = self.is_alone(predecessors)?;
         self.image.flush().map_err(backend_error)?;
-        let owners = self.image.lock_owners().map_err(backend_error)?;
-        let ours = owners.iter().any(|owner| is_one_of(owner, &[self.owner.to_owned()]));
-        Ok(before && ours && self.is_alone(predecessors)?)
+        let mark = self.mark_if(|owner| owner.is_some_and(|owner| self.is_ours(owner)))?;
+        let after = self.is_alone(predecessors)?;
+        Ok(mark.filter(|_| before && after))
     }
 
     /// Whether nobody has the image open but this client and those.
     pub fn is_alone(&self, predecessors: &[String]) -> Result<bool, BackendError> {
         let watchers = self.image.watchers().map_err(backend_error)?;
-        let known = |watcher: &String| {
-            is_one_of(watcher, &[self.owner.to_owned()]) || is_one_of(watcher, predecessors)
-        };
+        let known = |watcher: &String| self.is_ours(watcher) || is_one_of(watcher, predecessors);
         Ok(watchers.iter().all(known))
     }
 }

@@ -138,7 +138,8 @@ fn a_free_lock_needs_no_breaking() {
     let image = test.open();
     let addresses = [image.cluster().addresses().unwrap()];
     assert_eq!(image.lock().unwrap().owner(&addresses), Ok(Owner::Nobody));
-    assert_eq!(image.lock().unwrap().take_over(&[]), Ok(true));
+    let taken = image.lock().unwrap().take_over(&[]).unwrap().expect("without a gap");
+    assert_eq!(image.tenure(), Some(taken), "the mark is what is seen later too");
     assert!(matches!(image.lock().unwrap().owner(&addresses), Ok(Owner::Predecessor(_))));
 }
 

@@ -183,5 +183,5 @@ pub(crate) fn take_over(image: &Image, predecessor: &str) -> Result<bool, Backen
         Owner::Predecessor(owner) => lock.break_of(&owner)?,
         owner => panic!("{owner:?}"),
     }
-    lock.take_over(&predecessors)
+    Ok(lock.take_over(&predecessors)?.is_some())
 }
