@@ -87,6 +87,28 @@ fn a_client_in_doubt_is_replaced_when_storage_answers_again() {
     rig.clean();
 }
 
+/// Invariant "no late write": what was dropped by a reset from outside has been given to storage all the same.
+#[test]
+fn a_write_that_times_out_after_a_reset_leaves_the_client_in_doubt() {
+    let kernel = MockKernel::new(model()).unwrap();
+    let disk = Arc::new(Memory::new(DISK));
+    let (tell, told) = crossbeam_channel::unbounded();
+    let served = served(&kernel, &disk, Arc::new(|| Ok(identity("x"))));
+    let rig = Rig::run(kernel, disk, served.on_news(move |news| tell.send(news).unwrap()));
+    rig.disk.hold();
+    let (cdb, data) = write(5);
+    let ticket = rig.send(&cdb, data);
+    rig.held(1);
+    rig.kernel.reset(Reset::Retry);
+    assert_eq!(verdict(&rig.wait(ticket)), BUSY);
+    let other = rig.send(&[0; 6], Direction::None); // has the device look at its ring
+    rig.disk.fail(BackendError { kind: ErrorKind::TimedOut, errno: 110 }, Op::changes);
+    rig.disk.release_all();
+    assert_eq!(told.recv_timeout(device_rig::SOON), Ok(News::InDoubt));
+    rig.wait(other);
+    rig.clean();
+}
+
 /// Invariants "exactly once" and "the buffer outlives librbd": what is at storage comes back first.
 #[test]
 fn the_old_backend_returns_everything_first() {

@@ -229,10 +229,19 @@ impl Daemon {
         self.serve(claim, uio, shape, attached, storage)?;
         tracing::info!(%device, minor = uio.minor, config = device.config, "device taken on ({how})");
         // From here on the device is served, whatever comes of this.
-        if let Err(error) = backstore.block(false) {
-            tracing::error!(%device, "cannot unblock the device, its initiators get BUSY: {}", Chain(&error));
-        }
+        self.unblock(uio.clone());
         Ok(())
+    }
+
+    /// Has a device that is served get commands again. Tried until it is gone.
+    fn unblock(self: &Arc<Self>, uio: UioDevice) {
+        let Err(error) = Backstore::new(&self.settings.sys, &uio.name).block(false) else { return };
+        tracing::error!(device = %uio.name, "cannot unblock the device, its initiators get BUSY: {}", Chain(&error));
+        self.later(FIRST_PAUSE, move |daemon| {
+            if daemon.registry.serving(uio.instance).is_some() {
+                daemon.unblock(uio);
+            }
+        });
     }
 
     /// Throws away what is on the ring, with BUSY, and attaches to it.

@@ -154,14 +154,17 @@ impl Registry {
         }
     }
 
-    /// How often the thread of each device that is served has come round; and how many others there are.
+    /// How often the thread of each device that is served has come round; and how many others there are. One whose image is
+    /// being closed waits for its cluster, and is not stuck: else the watchdog would end the daemon, and with it all others.
     pub(super) fn beats(&self) -> (Vec<(String, u64)>, usize) {
         let devices = self.lock();
         let states = devices.by_instance.values();
         let beats: Vec<_> = states
             .filter_map(|(_, state)| match state {
-                State::Serving { name, handle } => Some((name.clone(), handle.beats())),
-                State::Opening | State::Attaching { .. } => None,
+                State::Serving { name, handle } if !handle.is_closing() => {
+                    Some((name.clone(), handle.beats()))
+                }
+                State::Serving { .. } | State::Opening | State::Attaching { .. } => None,
             })
             .collect();
         let others = devices.by_instance.len() - beats.len();
@@ -214,6 +217,13 @@ impl Drop for Claim {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::block::Backend;
+    use crate::block::memory::Memory;
+    use crate::device::{Exit, Served};
+    use crate::lun::{Geometry, LogicalUnit};
+    use std::time::Duration;
+    use uio_ring::mock::{MockConfig, MockKernel};
+    use uio_ring::{Doorbell, Mapping, Ring};
 
     const FIRST: Instance = Instance { minor: 3, inode: 100 };
 
@@ -261,6 +271,36 @@ mod tests {
         assert!(second.is_wanted());
         assert_eq!(registry.close(), [Instance { minor: 3, inode: 101 }]);
         assert!(registry.begin(FIRST).is_none(), "the end has begun");
+    }
+
+    /// An OSD that is away keeps an image from being closed for a minute. The watchdog is more impatient.
+    #[test]
+    fn a_device_whose_image_is_being_closed_is_not_stuck() {
+        let kernel = MockKernel::new(MockConfig::default()).unwrap();
+        let side = kernel.user_side().unwrap();
+        let mapping = Mapping::new(&side.memory, side.len).unwrap();
+        let ring = Ring::attach(Doorbell::new(side.doorbell), mapping).unwrap();
+        let disk = Arc::new(Memory::new(1 << 20));
+        let geometry = Geometry { block_size: 512, size: 1 << 20, max_sectors: 128, limits: disk.limits() };
+        let served =
+            Served::new(ring, LogicalUnit::with_note(geometry, &[]), disk, Arc::new(|| Err(String::new())));
+        let (close, closes) = crossbeam_channel::bounded::<()>(0);
+        let ended = move |_: &Exit| drop(closes.recv());
+        let handle = Handle::spawn("device", served.unwrap(), ended).unwrap();
+        let registry = Arc::new(Registry::default());
+        let claim = registry.begin(FIRST).unwrap();
+        assert!(claim.attach());
+        registry.serve(claim.ticket(), "user_0/a".into(), handle);
+        assert_eq!((registry.beats().0.len(), registry.beats().1), (1, 0));
+        let Departure::Serving(handle) = registry.depart(FIRST) else { panic!("it is served") };
+        handle.send(Message::Stop);
+        while !handle.is_closing() {
+            std::thread::yield_now();
+        }
+        assert_eq!(registry.beats(), (vec![], 1));
+        assert!(!handle.wait(Duration::ZERO), "but it has not ended");
+        drop(close);
+        assert!(handle.wait(Duration::from_secs(30)));
     }
 
     #[test]

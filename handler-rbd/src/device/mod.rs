@@ -30,7 +30,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::convert::Infallible;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -79,6 +79,7 @@ pub struct Handle {
     /// Weak: the device's thread decides when the image closes.
     image: Mutex<Weak<dyn Backend>>,
     beats: Arc<AtomicU64>,
+    closing: Arc<AtomicBool>,
     size: AtomicU64,
     block_size: u32,
     /// Closed, never sent on, when the thread has ended.
@@ -97,15 +98,19 @@ impl Handle {
         let beats = served.beats();
         let (size, block_size) = served.geometry();
         let (alive, has_ended) = crossbeam_channel::bounded(0);
+        let closing = Arc::<AtomicBool>::default();
+        let closes = closing.clone();
         std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             let _alive = alive;
             // A panic takes down this device alone. Those of the loop are caught in there; this one would be of the
             // clearing up.
             let exit = catch_unwind(AssertUnwindSafe(|| served.run()));
+            closes.store(true, Ordering::Relaxed);
             ended(&exit.unwrap_or_else(|_| Exit::Failed("its thread panicked".into())));
         })?;
         let image = Mutex::new(image);
-        Ok(Self { inbox, waker, image, beats, size: AtomicU64::new(size), block_size, ended: has_ended })
+        let size = AtomicU64::new(size);
+        Ok(Self { inbox, waker, image, beats, closing, size, block_size, ended: has_ended })
     }
 
     /// Sends a message; one to a device that has ended is void.
@@ -114,7 +119,13 @@ impl Handle {
         self.waker.wake();
     }
 
-    /// How often the device's thread has come round; goes up within [`BEAT`] unless the thread is stuck.
+    /// Whether the device has ended and its image is being closed, which takes as long as storage likes.
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+
+    /// How often the device's thread has come round; goes up within [`BEAT`] unless the thread is stuck or
+    /// [closing](Self::is_closing).
     pub fn beats(&self) -> u64 {
         self.beats.load(Ordering::Relaxed)
     }

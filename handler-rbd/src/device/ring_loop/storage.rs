@@ -297,8 +297,10 @@ impl Served {
         (self.out, self.private) = (0, 0);
     }
 
-    /// Takes a request back whose command needs no answer any more.
+    /// Takes a request back whose command needs no answer any more. What became of it counts all the same: a write that
+    /// timed out may still happen (invariant "no late write").
     fn reclaim(&mut self, mut request: Box<Request>) {
+        self.tell_of(&request.op, request.result);
         match std::mem::replace(&mut request.buffer, Buffer::None) {
             Buffer::Ring(token) => self.ring.forget(token),
             Buffer::Owned(_) | Buffer::None => {}
