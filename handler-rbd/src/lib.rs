@@ -13,6 +13,7 @@
 pub mod block;
 pub mod cfgstring;
 pub mod cli;
+pub mod clock;
 pub mod daemon;
 pub mod device;
 pub mod kernel;
@@ -25,7 +26,8 @@ pub mod scsi;
 pub mod serve;
 pub mod service;
 
-/// The crash points of this crate, beside those of `uio_ring`.
+/// The crash points of this crate that a kill leads to, beside those of `uio_ring`. `adopt-as-left` follows a stop: the image is
+/// as it was left, its lock not taken.
 #[cfg(feature = "crash-points")]
 pub const CRASH_POINTS: [&str; 7] = [
     "adopt-fenced",  // a dead client is fenced, its lock not broken

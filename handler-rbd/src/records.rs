@@ -7,10 +7,12 @@
 //! before it reads a command: an open image is watched, nobody can remove it, and of a client that died that is over at
 //! once only if it is fenced.
 
+use crate::clock::since_boot;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -130,7 +132,7 @@ impl Records {
         fs::write(&new, format!("{addresses}\n"))?;
         fs::rename(&new, &path)?; // whole or not at all
         let client = Client { device: device.clone(), addresses: addresses.to_owned(), path, ours: true };
-        Ok(Record { records: self.clone(), number: clients.add(client) })
+        Ok(Record { records: self.clone(), number: clients.add(client), kept: AtomicBool::new(false) })
     }
 
     /// Erases the records of clients that have been fenced. Their successor's must exist by now.
@@ -252,17 +254,13 @@ fn erase(path: &Path) {
     }
 }
 
-/// A clock that goes on whatever happens to the host's date.
-fn since_boot() -> Duration {
-    nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
-}
-
 /// The record of a client of ours. Dropped once the client's image is closed in order, it is erased; a client
 /// that cannot be closed leaves it behind ([`Record::keep`]).
 #[derive(Debug)]
 pub struct Record {
     records: Arc<Records>,
     number: u64,
+    kept: AtomicBool,
 }
 
 impl Record {
@@ -279,17 +277,20 @@ impl Record {
     }
 
     /// Leaves the record to whoever fences the client.
-    pub fn keep(self) {
+    pub fn keep(&self) {
+        self.kept.store(true, Ordering::Relaxed);
         if let Some(client) = self.records.lock().by_number.get_mut(&self.number) {
             client.ours = false;
         }
         self.records.fewer.notify_all();
-        std::mem::forget(self);
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
+        if *self.kept.get_mut() {
+            return;
+        }
         let client = self.records.lock().by_number.remove(&self.number);
         if let Some(client) = client {
             erase(&client.path);

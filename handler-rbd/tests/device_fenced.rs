@@ -8,8 +8,8 @@ use handler_rbd::block::completions::{Completions, Waker};
 use handler_rbd::block::memory::Memory;
 use handler_rbd::block::{Backend, BackendError, Buffer, ByteRange, ErrorKind, Op, Request};
 use handler_rbd::device::{News, Noted};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use uio_ring::mock::{Direction, MockKernel, Reset};
 
@@ -84,6 +84,32 @@ fn a_client_in_doubt_is_replaced_when_storage_answers_again() {
     assert!(rig.handle.replace(Arc::new(Memory::new(DISK)), Noted::default()));
     assert_eq!(ask(&rig, 5), GOOD);
     assert_eq!(asked.load(Ordering::Relaxed), 1);
+    rig.clean();
+}
+
+/// Invariant "no late write": what has waited while the whole process stood still may have been sent to another gateway
+/// meanwhile, and something newer after it.
+#[test]
+fn what_has_waited_while_the_device_stood_still_gets_busy() {
+    let gate = Arc::new(Mutex::new(()));
+    let passed = gate.clone();
+    let rig = Rig::between(move |disk, request| {
+        drop(passed.lock().unwrap());
+        disk.submit(request);
+    });
+    assert_eq!(ask(&rig, 1), GOOD);
+    for (seconds, expected) in [(1, GOOD), (9, BUSY)] {
+        let closed = gate.lock().unwrap();
+        let (cdb, data) = write(2);
+        let at_storage = rig.send(&cdb, data);
+        std::thread::sleep(Duration::from_secs(seconds)); // it stands still
+        let (cdb, data) = write(3);
+        let waits = rig.send(&cdb, data);
+        drop(closed);
+        assert_eq!(verdict(&rig.wait(at_storage)), GOOD);
+        assert_eq!(verdict(&rig.wait(waits)), expected, "after {seconds} s");
+    }
+    assert_eq!(ask(&rig, 4), GOOD);
     rig.clean();
 }
 

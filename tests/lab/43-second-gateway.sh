@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
 # Two gateways with one image. What waited on the ring of one, while nobody served it and the other wrote, is not carried out by
-# the next daemon: its initiator has written something newer since. While the other only has the image open, it is.
-# limit: 420
+# the next daemon: its initiator has written something newer since. The same for a daemon that stood still meanwhile, before it
+# looked at its ring or between two looks. While the other only has the image open, what waited is carried out.
+#   DAEMON_CRASH    a daemon built with the feature crash-points (default: target/crash-points/release/tcmu-rbd)
+# limit: 600
 # shellcheck disable=SC1091,SC2016
 . "$(dirname "$0")/lib.sh"
 
+crash=${DAEMON_CRASH:-$LAB_TOP/target/crash-points/release/tcmu-rbd}
 gw2() { in_guest gateway2 "$@"; }
 undo() {
   "$LAB" ns ip link set tap-gateway master br0
@@ -81,6 +84,46 @@ for signal in KILL TERM; do
   is "$signal: so the initiator says" B "$(ini MAP="$map" <<<'dd if="/dev/mapper/$MAP" bs=4096 count=1 iflag=direct status=none | head -c 1')"
   gone "$name"
 done
+
+# overtaken WHAT IMAGE: A is written by the first gateway, which does not answer, then by the second, then B
+overtaken() {
+  put A >"$LAB_DIR/share/put.txt" 2>&1 & pid=$!
+  sleep 3
+  ok "$1: its network is cut" "$LAB" ns ip link set tap-gateway nomaster
+  wait $pid
+  is "$1: the other path takes the write" "A is written" "$(cat "$LAB_DIR/share/put.txt")"
+  is "$1: and the next" "B is written" "$(put B)"
+  matches "$1: by the second gateway" '^10\.99\.0\.12:' "$(owner "$2")"
+  ok "$1: the network is back" "$LAB" ns ip link set tap-gateway master br0
+  ok "$1: it goes on" gw <<<'kill -CONT "$(daemon_pid)"'
+  sleep 5
+  is "$1: the block holds what was acknowledged last" B "$(ceph rbd export "rbd/$2" - 2>/dev/null | head -c 1)"
+}
+
+served stalled 6e7b9b6e-2d7c-4e0c-9b0e-000000000003
+is "stalled: the first write" "0 is written" "$(put 0)"
+matches "stalled: came by the first gateway" '^10\.99\.0\.11:' "$(owner stalled)"
+ok "stalled: a daemon that stands still once it has seen that nobody had the lock" gw 90 CRASH="$crash" <<'END'
+daemon_stop TERM && ls /run/tcmu-rbd/*.left >/dev/null || exit
+export TCMU_RBD_CRASH_AT=adopt-as-left:1:stop
+DAEMON=$CRASH serve
+stands() { [[ $(awk '{ print $3 }' "/proc/$(daemon_pid)/stat") == T ]]; }
+wait_for 20 stands
+END
+overtaken stalled stalled
+matches "stalled: what has waited got BUSY" '\(reset: another client may have had' "$(gw <<<'cat /var/log/daemon.out')"
+gone stalled
+
+served frozen 6e7b9b6e-2d7c-4e0c-9b0e-000000000004
+is "frozen: a write by the second gateway's own path" "1 is written" "$(ini 100 <<'END'
+tr '\0' 1 </dev/zero | timeout 80 dd of="$(iscsi_disk "$IQN-gw2" 0)" bs=4096 count=1 oflag=direct iflag=fullblock status=none && echo "1 is written"
+END
+)"
+matches "frozen: it has the lock" '^10\.99\.0\.12:' "$(owner frozen)"
+ok "frozen: the first gateway's daemon stands still" gw <<<'kill -STOP "$(daemon_pid)"'
+overtaken frozen frozen
+matches "frozen: what has waited got BUSY" 'stood still for [0-9]+ s' "$(gw <<<'cat /var/log/daemon.out')"
+gone frozen
 
 # The other has the image open and does not write: a daemon that ends in order is followed without a BUSY.
 image idle 64M

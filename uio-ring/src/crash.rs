@@ -2,7 +2,7 @@
 //!
 //! Only with the feature `crash-points`; without it `crash_point!` is nothing. A hook of the thread, if there is one,
 //! is called with the place's name; else, in a process started with `TCMU_RBD_CRASH_AT=POINT:COUNT`, the process kills
-//! itself with SIGKILL when it passes POINT for the COUNTth time.
+//! itself with SIGKILL when it passes POINT for the COUNTth time; with `POINT:COUNT:stop` it stands still there (SIGSTOP).
 
 /// Passes a crash point.
 #[macro_export]
@@ -15,6 +15,7 @@ macro_rules! crash_point {
 
 #[cfg(feature = "crash-points")]
 mod points {
+    use nix::sys::signal::{Signal, raise};
     use std::cell::RefCell;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,7 +50,7 @@ mod points {
         HOOK.with(|slot| *slot.borrow_mut() = hook);
     }
 
-    static WANTED: OnceLock<Option<(String, AtomicU64)>> = OnceLock::new();
+    static WANTED: OnceLock<Option<(String, AtomicU64, Signal)>> = OnceLock::new();
 
     /// See the module.
     pub fn pass(point: &'static str) {
@@ -62,13 +63,17 @@ mod points {
         let wanted = WANTED.get_or_init(|| {
             let text = std::env::var(VARIABLE).ok()?;
             let (point, count) = text.split_once(':')?;
-            Some((point.to_owned(), AtomicU64::new(count.parse().ok()?)))
+            let (count, signal) = match count.strip_suffix(":stop") {
+                Some(count) => (count, Signal::SIGSTOP),
+                None => (count, Signal::SIGKILL),
+            };
+            Some((point.to_owned(), AtomicU64::new(count.parse().ok()?), signal))
         });
-        if let Some((wanted, left)) = wanted
+        if let Some((wanted, left, signal)) = wanted
             && wanted == point
             && left.fetch_sub(1, Ordering::Relaxed) == 1
         {
-            let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
+            let _ = raise(*signal);
         }
     }
 }

@@ -287,6 +287,11 @@ impl Ring {
         }
     }
 
+    /// Whether all that was seen on the ring is consumed: the next entry is looked for anew.
+    pub fn is_spent(&self) -> bool {
+        self.next == self.head
+    }
+
     /// Answers a command. The answer takes the place of the oldest unanswered request (R4), which was
     /// copied out when it was consumed; the kernel sees it after [`Ring::flush`].
     ///

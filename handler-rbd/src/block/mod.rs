@@ -65,6 +65,12 @@ pub trait Backend: Send + Sync {
         None
     }
 
+    /// Has storage refuse this client from now on: nothing of it can happen any more, and whoever has the image next need not
+    /// wait for it. May block.
+    fn shut_out(&self) -> Result<(), BackendError> {
+        Ok(())
+    }
+
     /// From now on, gives the image to nobody who asks for it: who wants it must shut this client out. Only if it has
     /// the image now. May block.
     fn hold_on(&self) -> Result<(), BackendError> {

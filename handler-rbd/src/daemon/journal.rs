@@ -79,7 +79,7 @@ impl Daemon {
                 "no journal in the run directory: after a crash initiators get BUSY for what was in progress"
             );
         }
-        ring.rested(crate::device::clock());
+        ring.rested(crate::clock::awake());
         Ok(Attached { ring, recovered: Vec::new() })
     }
 
@@ -126,7 +126,7 @@ impl Daemon {
 fn is_young(backstore: &Backstore, queued_after: Option<u64>) -> Result<(), Doubt> {
     let Some(queued_after) = queued_after else { return Ok(()) };
     let seconds = backstore.cmd_time_out()?;
-    let age = crate::device::clock().saturating_sub(queued_after);
+    let age = crate::clock::awake().saturating_sub(queued_after);
     if seconds == 0 || age + MARGIN_MS < u64::from(seconds) * 1000 {
         return Ok(());
     }

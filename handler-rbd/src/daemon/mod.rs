@@ -30,7 +30,6 @@ use crate::kernel::uio::{Instance, UioDevice, UioError};
 use crate::kernel::{DeviceName, Sys};
 use crate::log::Chain;
 use crate::records::{DeviceKey, Records};
-use crossbeam_channel::RecvTimeoutError;
 use nix::errno::Errno;
 use open::{Attached, Shape};
 use registry::{Claim, Departure, Registry};
@@ -79,9 +78,8 @@ pub struct Daemon {
     has_looked: AtomicBool,
     /// Whether the daemon stops; read for as long as it takes to block a device.
     stopping: RwLock<bool>,
-    /// Of devices that are being stopped: the mark of their storage from when they were told, or that it was not to be had
-    /// in time.
-    leaving: Mutex<HashMap<Instance, Result<Option<String>, RecvTimeoutError>>>,
+    /// Of devices that are being stopped: the mark of their storage from when they were told.
+    leaving: Mutex<HashMap<Instance, Option<String>>>,
 }
 
 /// How long a stop waits for that mark. Without it what waits on the ring gets BUSY from the successor.
@@ -232,12 +230,10 @@ impl Daemon {
     /// Closes the image of a device that has ended.
     fn close(&self, instance: Instance, exit: &Exit, storage: Option<Storage>) {
         let since = self.leaving.lock().unwrap_or_else(PoisonError::into_inner).remove(&instance);
-        let Some(mut storage) = storage else { return };
+        let Some(storage) = storage else { return };
         match (exit, since) {
             (Exit::Failed(_), _) => storage.abandon(),
-            (Exit::Stopped, Some(Ok(Some(since)))) => storage.leave(&since),
-            // It may not be closed before this process ends: its record must not be erased as if it were.
-            (Exit::Stopped, Some(Err(_))) => storage.abandon(),
+            (Exit::Stopped, Some(Some(since))) => storage.leave(&since),
             (Exit::Stopped | Exit::Removed, _) => {}
         }
     }

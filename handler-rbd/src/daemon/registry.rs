@@ -285,7 +285,7 @@ mod tests {
         let served =
             Served::new(ring, LogicalUnit::with_note(geometry, &[]), disk, Arc::new(|| Err(String::new())));
         let (close, closes) = crossbeam_channel::bounded::<()>(0);
-        let ended = move |_: &Exit| drop(closes.recv());
+        let ended = move |_: &Exit| assert!(closes.recv().is_err());
         let handle = Handle::spawn("device", served.unwrap(), ended).unwrap();
         let registry = Arc::new(Registry::default());
         let claim = registry.begin(FIRST).unwrap();

@@ -5,10 +5,11 @@ use super::pace::Pace;
 use super::{Settings, StorageKind, timeouts};
 use crate::block::{Backend, BackendError, memory};
 use crate::cfgstring::{self, CfgString};
+use crate::clock::since_boot;
 use crate::device::Noted;
 use crate::kernel::DeviceName;
 use crate::kernel::configfs::Backstore;
-use crate::rbd::{Cluster, ClusterConfig, Image, Lock, Owner, ServiceStatus, TimeOuts};
+use crate::rbd::{Cluster, ClusterConfig, Image, Lock, Owner, PROMPTLY, ServiceStatus, TimeOuts};
 use crate::records::{DeviceKey, Record, Records};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -21,11 +22,11 @@ pub(super) enum SizeRule {
     AtLeast,
 }
 
-/// An open image. Dropping it closes the image, unless its device is still served, and then erases the
-/// record. The order of the fields is the order of that.
+/// An open image. Dropping it closes the image, unless its device is still served or somebody is asking it something; whoever
+/// closes it erases the record.
 pub(super) struct Storage {
     backend: Arc<dyn Backend>,
-    record: Option<Record>,
+    record: Option<Arc<Record>>,
     /// The image's id, which another image of the same name does not have.
     id: String,
     /// Of an erasure that is not over.
@@ -102,11 +103,12 @@ impl Storage {
         // Before the image is opened and the lock is taken: should we die with it, the next one must know us. And should
         // we fail, the image is closed before the record is erased.
         let addresses = cluster.addresses().map_err(|error| ask("learn this client's addresses", &error))?;
-        let record = records.begin(&device, &addresses)?;
-        let image = Image::open(cluster.clone(), &config.pool, &config.image)?;
+        let record = Arc::new(records.begin(&device, &addresses)?);
+        let mut image = Image::open(cluster.clone(), &config.pool, &config.image)?;
+        image.keep(record.clone());
         let tenure = match image.lock() {
             None => None,
-            Some(lock) => match as_left(&lock, records, &device) {
+            Some(lock) => match follow(&lock, records, &device, &predecessors) {
                 None if !predecessors.is_empty() => succeed(&lock, records, &device, &predecessors)?,
                 mark => mark,
             },
@@ -154,8 +156,8 @@ impl Storage {
     }
 
     /// Leaves the record behind: storage may still be at work for this client.
-    pub(super) fn abandon(&mut self) {
-        if let Some(record) = self.record.take() {
+    pub(super) fn abandon(&self) {
+        if let Some(record) = &self.record {
             record.keep();
         }
     }
@@ -186,14 +188,33 @@ impl Storage {
     }
 }
 
-/// The image's mark, if nobody has had the lock since the device's last client left it, with everything answered.
-fn as_left(lock: &Lock<'_>, records: &Records, device: &DeviceKey) -> Option<String> {
+/// Takes the lock, if nobody has had it since the device's last client left the image, with everything answered. The image's
+/// mark, if nobody can have had it before this client either.
+///
+/// Taken here and not with the first write, or that could come after whatever another gateway has done meanwhile.
+fn follow(lock: &Lock<'_>, records: &Records, device: &DeviceKey, predecessors: &[String]) -> Option<String> {
     let left = records.left(device)?;
-    let mark = lock.mark().unwrap_or_else(|error| {
+    let start = since_boot();
+    let take = || {
+        if lock.mark()? != Some(left) {
+            return Ok(None);
+        }
+        uio_ring::crash_point!("adopt-as-left");
+        // Should we die before it is known, the next one finds that we have the lock, and must not think that we had it all
+        // the time.
+        if let Err(error) = records.begin_gap(device) {
+            tracing::warn!(%error, "what waits on the ring gets BUSY, since no note can be made");
+            return Ok(None);
+        }
+        let taken = lock.take_over(predecessors)?;
+        Ok(taken.filter(|taken| taken.alone || since_boot() - start <= PROMPTLY))
+    };
+    let taken = take().unwrap_or_else(|error: BackendError| {
         tracing::warn!("cannot tell whether somebody else has had the image's lock: {error}");
         None
-    });
-    mark.filter(|mark| *mark == left)
+    })?;
+    records.end_gap(device);
+    Some(taken.mark)
 }
 
 /// Takes over the lock from fenced predecessors, if one of them has it. The image's mark, if it has passed from the one to
@@ -225,7 +246,7 @@ fn succeed(
         Owner::Other => false,
     };
     let taken = if held { lock.take_over(predecessors).map_err(failed)? } else { None };
-    let tenure = taken.filter(|_| !records.has_gap(device));
+    let tenure = taken.filter(|taken| taken.alone && !records.has_gap(device)).map(|taken| taken.mark);
     if held && tenure.is_none() {
         records.begin_gap(device).map_err(SetupError::Record)?;
     }
@@ -236,8 +257,17 @@ fn succeed(
 
 impl Drop for Storage {
     /// An erasure that is not over is gone on with by whoever fences this client first: then nobody else can be at it.
-    /// Invariant "no late write": closing an image does not end a write that timed out.
+    /// Invariant "no late write": closing an image does not end a write that timed out, and gives its lock to others.
     fn drop(&mut self) {
+        if self.in_doubt
+            && let Err(error) = self.backend.shut_out()
+        {
+            tracing::error!(
+                "a write of a client timed out and may still happen, and the client cannot be fenced: its image stays open \
+                 and locked until the next start does ({error})"
+            );
+            std::mem::forget(self.backend.clone());
+        }
         if self.backend.has_note() || self.in_doubt {
             self.abandon();
         }
@@ -300,33 +330,44 @@ impl Slot {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::block::{Limits, Request};
+    use crate::block::{ErrorKind, Limits, Request};
 
     /// An image that others have too.
-    struct Shared(memory::Memory, Mutex<Option<&'static str>>);
+    struct Shared {
+        disk: memory::Memory,
+        tenure: Option<&'static str>,
+        shut_out: fn() -> Result<(), BackendError>,
+    }
+
+    fn shared(tenure: Option<&'static str>, shut_out: fn() -> Result<(), BackendError>) -> Arc<Shared> {
+        Arc::new(Shared { disk: memory::Memory::new(512), tenure, shut_out })
+    }
 
     impl Backend for Shared {
         fn submit(&self, request: Box<Request>) {
-            self.0.submit(request);
+            self.disk.submit(request);
         }
         fn limits(&self) -> Limits {
-            self.0.limits()
+            self.disk.limits()
         }
         fn refresh(&self) -> Result<u64, BackendError> {
-            self.0.refresh()
+            self.disk.refresh()
         }
         fn tenure(&self) -> Option<String> {
-            self.1.lock().unwrap().map(str::to_owned)
+            self.tenure.map(str::to_owned)
+        }
+        fn shut_out(&self) -> Result<(), BackendError> {
+            (self.shut_out)()
         }
         fn note(&self) -> Result<Vec<u8>, BackendError> {
-            self.0.note()
+            self.disk.note()
         }
         fn has_note(&self) -> bool {
-            self.0.has_note()
+            self.disk.has_note()
         }
     }
 
-    fn storage(backend: Arc<dyn Backend>, tenure: Option<&str>, record: Option<Record>) -> Storage {
+    fn storage(backend: Arc<dyn Backend>, tenure: Option<&str>, record: Option<Arc<Record>>) -> Storage {
         Storage {
             backend,
             record,
@@ -348,8 +389,26 @@ mod tests {
             (None, Some("a 7"), false),
             (None, None, false),
         ] {
-            let image = Arc::new(Shared(memory::Memory::new(512), Mutex::new(now)));
+            let image = shared(now, || Ok(()));
             assert_eq!(storage(image, then, None).is_seamless(), seamless, "{then:?}, now {now:?}");
+        }
+    }
+
+    /// Closing an image gives its lock away: then it is not closed unless the client is shut out.
+    #[test]
+    fn an_image_in_doubt_is_given_to_nobody_before_its_client_is_shut_out() {
+        let refused: fn() -> Result<(), BackendError> = || Err(BackendError::new(ErrorKind::TimedOut));
+        for (in_doubt, shut_out, closed) in
+            [(false, refused, true), (true, || Ok(()), true), (true, refused, false)]
+        {
+            let image = shared(None, shut_out);
+            let open = Arc::downgrade(&image);
+            let slot = Slot::new(storage(image, None, None));
+            if in_doubt {
+                slot.doubt();
+            }
+            drop(slot);
+            assert_eq!(open.strong_count() == 0, closed, "in doubt: {in_doubt}");
         }
     }
 
@@ -361,7 +420,7 @@ mod tests {
         let device = DeviceKey::new(0, "a");
         for (in_doubt, left) in [(false, 0), (true, 1)] {
             let record = records.begin(&device, "10.0.0.1:0/1").unwrap();
-            let storage = storage(Arc::new(memory::Memory::new(512)), None, Some(record));
+            let storage = storage(Arc::new(memory::Memory::new(512)), None, Some(Arc::new(record)));
             let slot = Slot::new(storage);
             if in_doubt {
                 slot.doubt();

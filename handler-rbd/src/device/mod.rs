@@ -20,7 +20,6 @@ mod news;
 mod ring_loop;
 
 pub use news::News;
-pub(crate) use ring_loop::clock;
 pub use ring_loop::{Exit, IdentitySource, Served};
 
 use crate::block::completions::Waker;
@@ -172,10 +171,10 @@ impl Handle {
         }
     }
 
-    /// See [`Backend::tenure`]. Fails if that takes longer than `patience`; then the image is not closed when the device has
-    /// ended, but once storage answers.
-    pub fn tenure(&self, patience: Duration) -> Result<Option<String>, RecvTimeoutError> {
-        let Some(image) = self.image().upgrade() else { return Ok(None) };
+    /// See [`Backend::tenure`]. `None` also if that takes longer than `patience`; then the image is not closed when the device
+    /// has ended, but once storage answers.
+    pub fn tenure(&self, patience: Duration) -> Option<String> {
+        let image = self.image().upgrade()?;
         let (tell, told) = crossbeam_channel::bounded(1);
         let ask = move || {
             let tenure = image.tenure();
@@ -183,8 +182,8 @@ impl Handle {
             let _ = tell.send(tenure);
         };
         match std::thread::Builder::new().name("tenure".into()).spawn(ask) {
-            Ok(_) => told.recv_timeout(patience),
-            Err(_) => Ok(None),
+            Ok(_) => told.recv_timeout(patience).ok().flatten(),
+            Err(_) => None,
         }
     }
 

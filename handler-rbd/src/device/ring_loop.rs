@@ -9,6 +9,7 @@ use super::news::{News, Silence};
 use super::{BEAT, Message, Replacement};
 use crate::block::completions::{Completions, Waker};
 use crate::block::{Backend, Request};
+use crate::clock;
 use crate::lun::{Again, LogicalUnit, Outcome, Step, Transfer};
 use crate::scsi::identity::Identity;
 use crate::scsi::{Command, Sense};
@@ -34,6 +35,10 @@ const DEFECT: Outcome = Outcome::CheckCondition(Sense::INTERNAL_FAILURE);
 
 /// In one of so many rounds the journal is told the time.
 const ROUNDS: u32 = 16;
+
+/// An idle device's thread comes round every [`BEAT`]. If it has not for longer, it stood still with the whole process or host,
+/// and what is on the ring may have waited for as long.
+const STANDSTILL: Duration = BEAT.saturating_add(Duration::from_secs(3));
 
 /// How often the ring is emptied with BUSY at a time.
 const REFUSALS: u32 = 64;
@@ -95,6 +100,8 @@ pub struct Served {
     stopping: bool,
     /// Counts rounds, to look at the clock in a few of them only.
     rounds: u32,
+    /// When the ring was last looked at.
+    looked_at: Duration,
 }
 
 impl fmt::Debug for Served {
@@ -147,6 +154,7 @@ impl Served {
             recovered: Vec::new(),
             stopping: false,
             rounds: 0,
+            looked_at: clock::since_boot(),
         })
     }
 
@@ -231,7 +239,8 @@ impl Served {
 
     /// BUSY for what is queued by now; its initiator sends it again. After a reset from outside the kernel gave it pages that
     /// were still lent to storage, and a read of before the reset may have come to lie over its data. Before a client is
-    /// replaced, it may have waited for as long as that took, while another gateway has written (invariant "no late write").
+    /// replaced, and after a standstill, it may have waited for as long as that took, while another gateway has written
+    /// (invariant "no late write").
     ///
     /// What found no room on the ring has waited no less. The kernel queues it when it takes the answers, so the ring is
     /// looked at again, but not for as long as initiators like to try again.
@@ -290,11 +299,14 @@ impl Served {
     fn consume(&mut self) -> Result<(), RingError> {
         // Before the ring is looked at: what comes later was queued later.
         self.rounds = self.rounds.wrapping_add(1);
-        let now = self.rounds.is_multiple_of(ROUNDS).then(clock);
+        let now = self.rounds.is_multiple_of(ROUNDS).then(clock::awake);
         while !self.stopping
             && self.replacement.is_none()
             && self.waiting.len() + self.active.len() < COMMANDS
         {
+            if self.ring.is_spent() {
+                self.refuse_stale()?;
+            }
             match self.ring.next() {
                 Some(Ok(Entry::Command(command))) => self.begin(command)?,
                 Some(Ok(Entry::Tmr(tmr))) => self.abort(&tmr)?,
@@ -309,6 +321,17 @@ impl Served {
             tracing::warn!(%error, "without a journal: after a crash initiators get BUSY for what was in progress");
         }
         Ok(())
+    }
+
+    /// After a standstill, BUSY for what is on the ring.
+    fn refuse_stale(&mut self) -> Result<(), RingError> {
+        let now = clock::since_boot();
+        let stood = now.saturating_sub(std::mem::replace(&mut self.looked_at, now));
+        if stood <= STANDSTILL {
+            return Ok(());
+        }
+        tracing::warn!("stood still for {} s; what has waited meanwhile gets BUSY", stood.as_secs());
+        self.refuse_queued()
     }
 
     /// Begins what a predecessor had consumed, oldest first. Nothing of it is still under way, and nobody else has had
@@ -465,12 +488,6 @@ impl Served {
             Step::Wait | Step::Detach(_) => self.complete(token, &DEFECT), // only ever answers to `resume`
         }
     }
-}
-
-/// Milliseconds of a clock that all processes of this host share, and that stands still with the kernel's timers.
-pub(crate) fn clock() -> u64 {
-    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
-    now.map_or(0, |now| u64::try_from(Duration::from(now).as_millis()).unwrap_or(0)) // 0: long ago
 }
 
 /// Runs a step of the pure layers; a panic there is that command's HARDWARE ERROR, never silence.

@@ -5,9 +5,11 @@ use super::cluster::Cluster;
 use super::errands::Errands;
 use super::error::{OpenError, backend_error};
 use super::ffi::{Errno, ImageOption, IoCtx, OptionSource, RawImage, Watch, c_string};
-use super::lock::Lock;
+use super::lock::{Lock, PROMPTLY};
 use super::media;
 use crate::block::{Backend, BackendError, ErrorKind, Limits, Op, Request};
+use crate::clock::since_boot;
+use std::any::Any;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,6 +42,8 @@ pub struct Image {
     layout: Layout,
     discard_granularity: u64,
     solid_state: bool,
+    /// Dropped after all the others.
+    until_closed: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Image {
@@ -89,7 +93,13 @@ impl Image {
             solid_state: media::is_solid_state(&cluster, &raw),
             raw,
             cluster,
+            until_closed: None,
         })
+    }
+
+    /// Has something dropped once the image is closed, by whomever; never, if it cannot be closed.
+    pub fn keep(&mut self, until_closed: impl Any + Send + Sync) {
+        self.until_closed = Some(Box::new(until_closed));
     }
 
     /// The image's id, which renaming does not change.
@@ -138,12 +148,20 @@ impl Backend for Image {
         if self.tenure().as_deref() != Some(since) {
             return None;
         }
-        let lock = self.lock()?;
+        let (lock, start) = (self.lock()?, since_boot());
         let mark = lock.release().and_then(|()| lock.mark());
+        // In longer than that somebody else may have had it and given it up.
+        let mark = mark.map(|mark| mark.filter(|_| since_boot() - start <= PROMPTLY));
         mark.unwrap_or_else(|error| {
             tracing::warn!("{}/{} is left without a mark: {error}", self.pool, self.name);
             None
         })
+    }
+
+    fn shut_out(&self) -> Result<(), BackendError> {
+        let failed = |errno| backend_error(Errno(errno));
+        let addresses = self.cluster.addresses().map_err(|error| failed(error.errno))?;
+        self.cluster.blocklist(&addresses).map_err(|error| failed(error.errno))
     }
 
     fn hold_on(&self) -> Result<(), BackendError> {
@@ -197,6 +215,7 @@ impl Drop for Image {
                 self.name
             );
             std::mem::forget(self.raw.clone());
+            std::mem::forget(self.until_closed.take());
         }
     }
 }

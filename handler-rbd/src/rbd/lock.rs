@@ -10,6 +10,7 @@ use super::error::backend_error;
 use super::ffi::{Errno, IoCtx, RawImage, c_string};
 use crate::block::BackendError;
 use std::fmt;
+use std::time::Duration;
 
 /// The exclusive lock of an open image.
 pub struct Lock<'a> {
@@ -33,6 +34,19 @@ pub enum Owner {
     /// Somebody else.
     Other,
 }
+
+/// The lock was taken.
+#[derive(Debug)]
+pub struct Taken {
+    /// [`Lock::tenure`] of then.
+    pub mark: String,
+    /// Whether nobody else can have held it in between.
+    pub alone: bool,
+}
+
+/// What is said to have happened from one look to the next was no longer than this: too short for initiators to give a gateway
+/// up, go to another one, and write there what waits here and then something newer.
+pub const PROMPTLY: Duration = Duration::from_secs(2);
 
 impl Lock<'_> {
     /// Whether one of the clients of these addresses ([`Cluster::addresses`](super::Cluster::addresses)) holds it.
@@ -92,16 +106,16 @@ impl Lock<'_> {
         }
     }
 
-    /// Takes the lock, which nobody held a moment ago; its [`Lock::tenure`] if nobody can have held it in between.
+    /// Takes the lock, which nobody held a moment ago. `None` if somebody else has it by now.
     ///
     /// Only who has the image open holds its lock, and a gateway has it open for as long as it serves it. So nobody
     /// else may have it open before and after.
-    pub fn take_over(&self, predecessors: &[String]) -> Result<Option<String>, BackendError> {
+    pub fn take_over(&self, predecessors: &[String]) -> Result<Option<Taken>, BackendError> {
         let before = self.is_alone(predecessors)?;
         self.image.flush().map_err(backend_error)?;
         let mark = self.mark_if(|owner| owner.is_some_and(|owner| self.is_ours(owner)))?;
-        let after = self.is_alone(predecessors)?;
-        Ok(mark.filter(|_| before && after))
+        let alone = before && self.is_alone(predecessors)?;
+        Ok(mark.map(|mark| Taken { mark, alone }))
     }
 
     /// Whether nobody has the image open but this client and those.

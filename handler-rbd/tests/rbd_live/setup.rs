@@ -183,5 +183,5 @@ pub(crate) fn take_over(image: &Image, predecessor: &str) -> Result<bool, Backen
         Owner::Predecessor(owner) => lock.break_of(&owner)?,
         owner => panic!("{owner:?}"),
     }
-    Ok(lock.take_over(&predecessors)?.is_some())
+    Ok(lock.take_over(&predecessors)?.is_some_and(|taken| taken.alone))
 }
