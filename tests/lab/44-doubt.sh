@@ -38,7 +38,7 @@ wait_for 100 gone
 END
 # Either nobody has it, and the client is shut out, or the client has it, and who wants it must shut it out.
 lock=$(ceph rbd lock ls well/doubt --format json | jq -r '.[0].address // "nobody"')
-listed=$("$LAB" ceph osd blocklist ls 2>/dev/null | grep -cF "${client%%/*}")
+listed=$("$LAB" ceph osd blocklist ls 2>/dev/null | grep -cF "$client")
 echo "      the lock is with $lock, $listed entries in the blocklist"
 is "nobody gets the image before the client is shut out" yes "$([[ $lock == "$client" || $listed -gt 0 ]] && echo yes)"
 is "its record is there for the next daemon" 1 "$(gw <<<'ls /run/tcmu-rbd' | grep -c 'doubt.*\.client$')"
