@@ -143,6 +143,25 @@ END
 matches "what waited is carried out" $'C waits\nC is written\n\\(handed over\\)' "$output"
 is "it is there" C "$(ceph rbd export rbd/idle - 2>/dev/null | head -c 1)"
 
+# A daemon that is told to stop while it takes the device on leaves it to the next as it has found it.
+image early 64M
+ok "another disk" gw <<<'backstore early rbd/early 64 && echo 0 >"$(lun_path early)/attrib/cmd_time_out" && loop_export early >/tmp/early'
+output=$(gw 90 CRASH="$crash" <<'END'
+write() { tr '\0' "$1" </dev/zero | timeout 60 dd of="$(cat /tmp/early)" bs=4096 count=1 oflag=direct iflag=fullblock status=none; }
+write 0 && loop_unexport idle && backstore_rm idle && daemon_stop TERM || exit
+TCMU_RBD_CRASH_AT=adopt-as-left:1:stop DAEMON=$CRASH serve
+stands() { [[ $(awk '{ print $3 }' "/proc/$(daemon_pid)/stat") == T ]]; }
+wait_for 20 stands || exit
+write D & pid=$!
+kill -TERM "$(daemon_pid)"; kill -CONT "$(daemon_pid)"
+gone() { ! daemon_alive; }
+wait_for 30 gone && rm -f /var/log/tcmu-runner.log
+serve && wait $pid && echo "D is written"
+sed -n 's/.*early.*device taken on //p' /var/log/tcmu-runner.log
+END
+)
+matches "nor does a daemon that is stopped meanwhile cost a BUSY" $'D is written\n\\(handed over\\)' "$output"
+
 silent "no task waits in the kernel" <<<d_tasks
 ok "nothing left, daemon stopped" gw 60 <<<clean
 ok "nor there" gw2 60 <<<clean

@@ -166,7 +166,7 @@ impl Daemon {
         Ok(backstore.block(true)?)
     }
 
-    fn is_stopping(&self) -> bool {
+    pub(super) fn is_stopping(&self) -> bool {
         *self.stopping.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -200,7 +200,31 @@ impl Daemon {
         if !has_journal {
             self.block(backstore)?;
         }
-        let storage = Storage::open(&self.settings, &self.records, &self.pace, device)?;
+        let turn = self.turn(device);
+        if !claim.as_ref().is_some_and(Claim::is_wanted) {
+            return Ok(()); // removed meanwhile
+        }
+        let mut storage = Some(Storage::open(&self.settings, &self.records, device)?);
+        drop(turn);
+        let result = self.take_on(claim, uio, file, backstore, has_journal, &mut storage);
+        if let Some(storage) = storage {
+            storage.leave_as_found(); // not served: for the next try, or for our successor
+        }
+        result
+    }
+
+    /// Serves a device whose image is open, and then takes it.
+    fn take_on(
+        self: &Arc<Self>,
+        claim: &mut Option<Claim>,
+        uio: &UioDevice,
+        file: OwnedFd,
+        backstore: &Backstore,
+        has_journal: bool,
+        image: &mut Option<Storage>,
+    ) -> Result<(), SetupError> {
+        let device = &uio.name;
+        let Some(storage) = image.as_ref() else { return Ok(()) };
         if !claim.as_ref().is_some_and(Claim::is_wanted) {
             return Ok(()); // removed meanwhile: its directory must not be looked at
         }
@@ -210,7 +234,7 @@ impl Daemon {
             return Ok(()); // removed meanwhile
         };
         let attached = if has_journal {
-            self.go_on(uio, file, backstore, &storage)?
+            self.go_on(uio, file, backstore, storage)?
         } else {
             Ok(self.reset(uio, file, backstore)?)
         };
@@ -226,6 +250,7 @@ impl Daemon {
                 (attached, format!("reset: {}", journal::reason(&doubt)))
             }
         };
+        let Some(storage) = image.take() else { return Ok(()) };
         self.serve(claim, uio, shape, attached, storage)?;
         tracing::info!(%device, minor = uio.minor, config = device.config, "device taken on ({how})");
         // From here on the device is served, whatever comes of this.

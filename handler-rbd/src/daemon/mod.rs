@@ -22,6 +22,7 @@ mod timeouts;
 pub use error::SetupError;
 pub use state::{Lun, State};
 
+use crate::cfgstring;
 use crate::device::{Exit, Handle, Message};
 use crate::kernel::configfs::Backstore;
 use crate::kernel::event::{Change, Event, EventKind};
@@ -32,6 +33,7 @@ use crate::log::Chain;
 use crate::records::{DeviceKey, Records};
 use nix::errno::Errno;
 use open::{Attached, Shape};
+use pace::{Pace, Turn};
 use registry::{Claim, Departure, Registry};
 use size::Sizes;
 use state::Event as Happening;
@@ -73,7 +75,7 @@ pub struct Daemon {
     records: Arc<Records>,
     sizes: Sizes,
     failures: again::Failures,
-    pace: pace::Pace,
+    pace: Pace,
     /// Whether existing devices have been looked for.
     has_looked: AtomicBool,
     /// Whether the daemon stops; read for as long as it takes to block a device.
@@ -96,7 +98,7 @@ impl Daemon {
             records,
             sizes,
             failures,
-            pace: pace::Pace::default(),
+            pace: Pace::default(),
             has_looked: AtomicBool::new(false),
             stopping: RwLock::default(),
             leaving: Mutex::default(),
@@ -169,7 +171,12 @@ impl Daemon {
 
     fn open_and_serve(self: &Arc<Self>, claim: Claim, uio: &UioDevice) -> Result<(), SetupError> {
         let device = &uio.name;
-        let storage = Storage::open(&self.settings, &self.records, &self.pace, device)?;
+        let turn = self.turn(device);
+        if !claim.is_wanted() {
+            return Err(UioError::Gone(uio.minor).into()); // to nobody
+        }
+        let storage = Storage::open(&self.settings, &self.records, device)?;
+        drop(turn);
         let shape = Shape::read(&Backstore::new(&self.settings.sys, device))?;
         storage.check_size(device, shape.size, SizeRule::Equal)?;
         if !claim.attach() {
@@ -178,6 +185,12 @@ impl Daemon {
         }
         let attached = self.attach(uio, open::claim_ring(uio)?)?;
         self.serve(claim, uio, shape, attached, storage)
+    }
+
+    /// Waits until a device's image may be opened.
+    fn turn(&self, device: &DeviceName) -> Turn {
+        let config = cfgstring::parse_dev_config(&device.config).ok();
+        self.pace.turn(config.and_then(|config| config.conf).as_deref())
     }
 
     /// The last step of every opening: the device's thread starts.
@@ -234,6 +247,8 @@ impl Daemon {
         match (exit, since) {
             (Exit::Failed(_), _) => storage.abandon(),
             (Exit::Stopped, Some(Some(since))) => storage.leave(&since),
+            // Told to stop before it served.
+            (Exit::Stopped, None) if self.is_stopping() => storage.leave_as_found(),
             (Exit::Stopped | Exit::Removed, _) => {}
         }
     }

@@ -150,7 +150,7 @@ impl Daemon {
         let _alone = slot.replacing();
         let device = &uio.name;
         self.records.abandon(&DeviceKey::new(device.hba, &device.name));
-        let storage = Storage::open(&self.settings, &self.records, &self.pace, device)?;
+        let storage = Storage::open(&self.settings, &self.records, device)?;
         if storage.image_id() != id {
             let image = device.config.split_once('/').map_or("", |(_, image)| image).to_owned();
             return Err(SetupError::Other { image });

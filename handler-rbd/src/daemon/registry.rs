@@ -154,20 +154,17 @@ impl Registry {
         }
     }
 
-    /// How often the thread of each device that is served has come round; and how many others there are. One whose image is
+    /// How often the thread of each device that is served has come round; and how many are not open yet. One whose image is
     /// being closed waits for its cluster, and is not stuck: else the watchdog would end the daemon, and with it all others.
     pub(super) fn beats(&self) -> (Vec<(String, u64)>, usize) {
-        let devices = self.lock();
-        let states = devices.by_instance.values();
-        let beats: Vec<_> = states
-            .filter_map(|(_, state)| match state {
-                State::Serving { name, handle } if !handle.is_closing() => {
-                    Some((name.clone(), handle.beats()))
-                }
-                State::Serving { .. } | State::Opening | State::Attaching { .. } => None,
-            })
-            .collect();
-        let others = devices.by_instance.len() - beats.len();
+        let (mut beats, mut others) = (Vec::new(), 0);
+        for (_, state) in self.lock().by_instance.values() {
+            match state {
+                State::Serving { handle, .. } if handle.is_closing() => {}
+                State::Serving { name, handle } => beats.push((name.clone(), handle.beats())),
+                State::Opening | State::Attaching { .. } => others += 1,
+            }
+        }
         (beats, others)
     }
 
@@ -297,7 +294,7 @@ mod tests {
         while !handle.is_closing() {
             std::thread::yield_now();
         }
-        assert_eq!(registry.beats(), (vec![], 1));
+        assert_eq!(registry.beats(), (vec![], 0));
         assert!(!handle.wait(Duration::ZERO), "but it has not ended");
         drop(close);
         assert!(handle.wait(Duration::from_secs(30)));

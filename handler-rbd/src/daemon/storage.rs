@@ -1,7 +1,6 @@
 //! The image of a device: opened once whoever had it before is fenced, closed before its record is erased.
 
 use super::error::SetupError;
-use super::pace::Pace;
 use super::{Settings, StorageKind, timeouts};
 use crate::block::{Backend, BackendError, memory};
 use crate::cfgstring::{self, CfgString};
@@ -9,9 +8,13 @@ use crate::clock::since_boot;
 use crate::device::Noted;
 use crate::kernel::DeviceName;
 use crate::kernel::configfs::Backstore;
-use crate::rbd::{Cluster, ClusterConfig, Image, Lock, Owner, PROMPTLY, ServiceStatus, TimeOuts};
+use crate::rbd::{Cluster, ClusterConfig, Image, Lock, Owner, ServiceStatus, Taken, TimeOuts, is_prompt};
 use crate::records::{DeviceKey, Record, Records};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Between two tries to shut a client out.
+const SHUT_OUT_PAUSE: Duration = Duration::from_secs(5);
 
 /// How the image's size must stand to the device's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +47,6 @@ impl Storage {
     pub(super) fn open(
         settings: &Settings,
         records: &Arc<Records>,
-        pace: &Pace,
         name: &DeviceName,
     ) -> Result<Self, SetupError> {
         let config = cfgstring::parse_dev_config(&name.config)?;
@@ -52,10 +54,7 @@ impl Storage {
             tracing::warn!(device = %name, "ignored in the configuration string: {skipped}");
         }
         match settings.storage {
-            StorageKind::Rbd => {
-                let _turn = pace.turn(config.conf.as_deref());
-                Self::open_image(settings, records, name, &config)
-            }
+            StorageKind::Rbd => Self::open_image(settings, records, name, &config),
             StorageKind::Memory => {
                 let size = Backstore::new(&settings.sys, name).dev_size()?;
                 let backend = Arc::new(memory::Memory::new(size));
@@ -172,6 +171,13 @@ impl Storage {
         }
     }
 
+    /// The same for one that was opened and not used.
+    pub(super) fn leave_as_found(&self) {
+        if let Some(tenure) = &self.tenure {
+            self.leave(tenure);
+        }
+    }
+
     /// Compares the image's size with the device's.
     pub(super) fn check_size(
         &self,
@@ -196,6 +202,7 @@ fn follow(lock: &Lock<'_>, records: &Records, device: &DeviceKey, predecessors: 
     let left = records.left(device)?;
     let start = since_boot();
     let take = || {
+        let alone = lock.is_alone(predecessors)?;
         if lock.mark()? != Some(left) {
             return Ok(None);
         }
@@ -207,7 +214,7 @@ fn follow(lock: &Lock<'_>, records: &Records, device: &DeviceKey, predecessors: 
             return Ok(None);
         }
         let taken = lock.take_over(predecessors)?;
-        Ok(taken.filter(|taken| taken.alone || since_boot() - start <= PROMPTLY))
+        Ok(taken.filter(|taken| is_prompt(since_boot() - start, alone && taken.alone)))
     };
     let taken = take().unwrap_or_else(|error: BackendError| {
         tracing::warn!("cannot tell whether somebody else has had the image's lock: {error}");
@@ -229,6 +236,7 @@ fn succeed(
         action: "take over the lock of a dead client",
         error: error.to_string(),
     };
+    let start = since_boot();
     let held = match lock.owner(predecessors).map_err(failed)? {
         Owner::Predecessor(owner) => {
             // Should we die in between, the next one finds no owner, or us, and must know why.
@@ -246,13 +254,28 @@ fn succeed(
         Owner::Other => false,
     };
     let taken = if held { lock.take_over(predecessors).map_err(failed)? } else { None };
-    let tenure = taken.filter(|taken| taken.alone && !records.has_gap(device)).map(|taken| taken.mark);
+    let seamless =
+        |taken: &Taken| taken.alone && is_prompt(since_boot() - start, true) && !records.has_gap(device);
+    let tenure = taken.filter(seamless).map(|taken| taken.mark);
     if held && tenure.is_none() {
         records.begin_gap(device).map_err(SetupError::Record)?;
     }
     uio_ring::crash_point!("adopt-locked");
     records.end_breaking(device);
     Ok(tenure)
+}
+
+/// Closes an image once its client is shut out; tried for as long as the process lives.
+fn close_later(backend: Arc<dyn Backend>) {
+    let open = backend.clone();
+    let close = move || {
+        while backend.shut_out().is_err() {
+            std::thread::sleep(SHUT_OUT_PAUSE);
+        }
+    };
+    if std::thread::Builder::new().name("close-later".into()).spawn(close).is_err() {
+        std::mem::forget(open);
+    }
 }
 
 impl Drop for Storage {
@@ -263,10 +286,10 @@ impl Drop for Storage {
             && let Err(error) = self.backend.shut_out()
         {
             tracing::error!(
-                "a write of a client timed out and may still happen, and the client cannot be fenced: its image stays open \
-                 and locked until the next start does ({error})"
+                "a write of a client timed out and may still happen, and the client cannot be fenced yet: its image stays \
+                 open and locked until it can ({error})"
             );
-            std::mem::forget(self.backend.clone());
+            close_later(self.backend.clone());
         }
         if self.backend.has_note() || self.in_doubt {
             self.abandon();
@@ -320,8 +343,11 @@ impl Slot {
     /// is.
     pub(super) fn put(&self, storage: Storage) {
         let mut slot = self.lock();
-        let old = if slot.is_some() { slot.replace(storage) } else { Some(storage) };
+        let mut old = if slot.is_some() { slot.replace(storage) } else { Some(storage) };
         drop(slot);
+        if let Some(old) = &mut old {
+            old.in_doubt = false; // its client was fenced before the other's image was opened
+        }
         drop(old);
     }
 }
@@ -410,6 +436,13 @@ mod tests {
             drop(slot);
             assert_eq!(open.strong_count() == 0, closed, "in doubt: {in_doubt}");
         }
+        // The client of the one that takes its place has fenced it.
+        let image = shared(None, refused);
+        let open = Arc::downgrade(&image);
+        let slot = Slot::new(storage(image, None, None));
+        slot.doubt();
+        slot.put(storage(shared(None, refused), None, None));
+        assert_eq!(open.strong_count(), 0);
     }
 
     /// Closing an image does not end a write that timed out: only the fence does.

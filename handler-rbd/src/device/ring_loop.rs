@@ -36,7 +36,7 @@ const DEFECT: Outcome = Outcome::CheckCondition(Sense::INTERNAL_FAILURE);
 /// In one of so many rounds the journal is told the time.
 const ROUNDS: u32 = 16;
 
-/// An idle device's thread comes round every [`BEAT`]. If it has not for longer, it stood still with the whole process or host,
+/// A device's thread comes round every [`BEAT`]. If it has not for longer, it stood still, with the whole process or host perhaps,
 /// and what is on the ring may have waited for as long.
 const STANDSTILL: Duration = BEAT.saturating_add(Duration::from_secs(3));
 
@@ -100,8 +100,8 @@ pub struct Served {
     stopping: bool,
     /// Counts rounds, to look at the clock in a few of them only.
     rounds: u32,
-    /// When the ring was last looked at.
-    looked_at: Duration,
+    /// When the thread last knew that it was not standing still.
+    awake_at: Duration,
 }
 
 impl fmt::Debug for Served {
@@ -154,7 +154,7 @@ impl Served {
             recovered: Vec::new(),
             stopping: false,
             rounds: 0,
-            looked_at: clock::since_boot(),
+            awake_at: clock::since_boot(),
         })
     }
 
@@ -256,12 +256,14 @@ impl Served {
                 break;
             }
         }
+        self.awake_at = clock::since_boot(); // what comes now has not waited
         Ok(())
     }
 
     fn serve(&mut self) -> Result<Exit, RingError> {
         loop {
             self.beat();
+            self.refuse_stale()?;
             while let Some(request) = self.completions.pop() {
                 self.finished(request)?;
             }
@@ -323,15 +325,16 @@ impl Served {
         Ok(())
     }
 
-    /// After a standstill, BUSY for what is on the ring.
+    /// After a standstill, BUSY for what is on the ring, and what is in progress is begun with no further.
     fn refuse_stale(&mut self) -> Result<(), RingError> {
         let now = clock::since_boot();
-        let stood = now.saturating_sub(std::mem::replace(&mut self.looked_at, now));
+        let stood = now.saturating_sub(std::mem::replace(&mut self.awake_at, now));
         if stood <= STANDSTILL {
             return Ok(());
         }
         tracing::warn!("stood still for {} s; what has waited meanwhile gets BUSY", stood.as_secs());
-        self.refuse_queued()
+        self.all_is_stale();
+        if self.stopping { Ok(()) } else { self.refuse_queued() }
     }
 
     /// Begins what a predecessor had consumed, oldest first. Nothing of it is still under way, and nobody else has had

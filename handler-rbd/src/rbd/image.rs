@@ -5,7 +5,7 @@ use super::cluster::Cluster;
 use super::errands::Errands;
 use super::error::{OpenError, backend_error};
 use super::ffi::{Errno, ImageOption, IoCtx, OptionSource, RawImage, Watch, c_string};
-use super::lock::{Lock, PROMPTLY};
+use super::lock::{Lock, is_prompt};
 use super::media;
 use crate::block::{Backend, BackendError, ErrorKind, Limits, Op, Request};
 use crate::clock::since_boot;
@@ -151,7 +151,8 @@ impl Backend for Image {
         let (lock, start) = (self.lock()?, since_boot());
         let mark = lock.release().and_then(|()| lock.mark());
         // In longer than that somebody else may have had it and given it up.
-        let mark = mark.map(|mark| mark.filter(|_| since_boot() - start <= PROMPTLY));
+        let alone = || lock.is_alone(&[]).unwrap_or(false);
+        let mark = mark.map(|mark| mark.filter(|_| is_prompt(since_boot() - start, alone())));
         mark.unwrap_or_else(|error| {
             tracing::warn!("{}/{} is left without a mark: {error}", self.pool, self.name);
             None

@@ -44,9 +44,17 @@ pub struct Taken {
     pub alone: bool,
 }
 
-/// What is said to have happened from one look to the next was no longer than this: too short for initiators to give a gateway
-/// up, go to another one, and write there what waits here and then something newer.
-pub const PROMPTLY: Duration = Duration::from_secs(2);
+/// What a healthy cluster needs for a few operations on a header. In longer than that another gateway could have been asked for
+/// the lock and have written, as the initiators of two paths do.
+const PROMPTLY: Duration = Duration::from_millis(500);
+/// Whoever serves an image has it open for longer than this.
+const BRIEFLY: Duration = Duration::from_secs(10);
+
+/// Whether nobody can have had the lock between two looks that found it free, or ours, so long after each other; `alone` if at
+/// both nobody else had the image open.
+pub fn is_prompt(between: Duration, alone: bool) -> bool {
+    between <= if alone { BRIEFLY } else { PROMPTLY }
+}
 
 impl Lock<'_> {
     /// Whether one of the clients of these addresses ([`Cluster::addresses`](super::Cluster::addresses)) holds it.
@@ -134,5 +142,27 @@ fn is_one_of(client: &str, clients: &[String]) -> bool {
 impl fmt::Debug for Lock<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lock").field("owner", &self.owner).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_takes_long_is_not_trusted_and_less_so_while_others_have_the_image_open() {
+        for (millis, alone, prompt) in [
+            (400, false, true),
+            (600, false, false),
+            (600, true, true),
+            (9_000, true, true),
+            (11_000, true, false),
+        ] {
+            assert_eq!(
+                is_prompt(Duration::from_millis(millis), alone),
+                prompt,
+                "{millis} ms, alone: {alone}"
+            );
+        }
     }
 }

@@ -40,4 +40,4 @@ pub use cluster::{Cluster, ClusterConfig, CommandError, ServiceStatus, TimeOuts}
 pub use errands::KEY as NOTE_KEY;
 pub use error::{ConnectError, OpenError};
 pub use image::Image;
-pub use lock::{Lock, Owner, PROMPTLY, Taken};
+pub use lock::{Lock, Owner, Taken, is_prompt};

@@ -40,6 +40,8 @@ pub(super) struct Active {
     ending: Option<Outcome>,
     /// Whether the command has been answered while the job goes on.
     detached: bool,
+    /// Whether the process has stood still since it began: nothing more is begun for it.
+    stale: bool,
 }
 
 impl Active {
@@ -62,6 +64,7 @@ impl Served {
             changing: Vec::new(),
             ending: None,
             detached,
+            stale: false,
         });
         if exclusive {
             self.exclusive = Some(slot);
@@ -151,7 +154,10 @@ impl Served {
             Buffer::Owned(bytes) => answer.data = bytes,
             Buffer::None => {}
         }
-        let result = std::mem::replace(&mut request.result, Err(BackendError::new(ErrorKind::Io)));
+        let mut result = std::mem::replace(&mut request.result, Err(BackendError::new(ErrorKind::Io)));
+        if active.stale && !matches!(request.op, Op::CompareAndWrite(_)) {
+            result = Err(BackendError::new(ErrorKind::TimedOut)); // as good as
+        }
         let finished = Finished { op: request.op, result, answer };
         self.idle.push(request);
         if let Some(outcome) = active.ending {
@@ -186,11 +192,20 @@ impl Served {
         }
     }
 
+    /// What is in progress is begun with no further: a write that follows from a read of before would be as late as one that has
+    /// waited on the ring (invariant "no late write"). Its commands end as if storage had not answered in time. Not COMPARE AND
+    /// WRITE, which storage decides, nor an erasure, of which others know by its note.
+    pub(super) fn all_is_stale(&mut self) {
+        for (slot, active) in &mut self.active {
+            active.stale = self.exclusive != Some(slot);
+        }
+    }
+
     /// Tells the owner what the result of an operation says of storage.
     fn tell_of(&mut self, op: &Op, result: Result<(), BackendError>) {
         let fenced = result.is_err_and(|error| error.kind == ErrorKind::Fenced);
         let news = if fenced { Some(News::Fenced) } else { self.silence.heard(op, result, Instant::now) };
-        if let Some(news) = news.filter(|_| !self.asked) {
+        if let Some(news) = news.filter(|news| !self.asked || *news == News::InDoubt) {
             self.asked = matches!(news, News::Fenced | News::Settled);
             (self.news)(news);
         }
