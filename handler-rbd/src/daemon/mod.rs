@@ -187,10 +187,10 @@ impl Daemon {
         self.serve(claim, uio, shape, attached, storage)
     }
 
-    /// Waits until a device's image may be opened.
-    fn turn(&self, device: &DeviceName) -> Turn {
-        let config = cfgstring::parse_dev_config(&device.config).ok();
-        self.pace.turn(config.and_then(|config| config.conf).as_deref())
+    /// Waits until a device's image may be opened; not for one that cannot be, which is refused at once.
+    fn turn(&self, device: &DeviceName) -> Option<Turn> {
+        let config = cfgstring::parse_dev_config(&device.config).ok()?;
+        Some(self.pace.turn(config.conf.as_deref()))
     }
 
     /// The last step of every opening: the device's thread starts.
