@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// More than a processor can be busy with: most of an opening is waiting for answers.
 const PER_PROCESSOR: usize = 4;
 /// An opening that takes longer waits for something else than processors.
-const BUSY: Duration = Duration::from_secs(1);
+const BUSY: Duration = Duration::from_secs(2);
 
 /// Who may open an image now, by the configuration file of its cluster.
 #[derive(Debug)]
