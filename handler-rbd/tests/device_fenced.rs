@@ -8,8 +8,8 @@ use handler_rbd::block::completions::{Completions, Waker};
 use handler_rbd::block::memory::Memory;
 use handler_rbd::block::{Backend, BackendError, Buffer, ByteRange, ErrorKind, Op, Request};
 use handler_rbd::device::{News, Noted};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use uio_ring::mock::{Direction, MockKernel, Reset};
 
@@ -91,12 +91,7 @@ fn a_client_in_doubt_is_replaced_when_storage_answers_again() {
 /// meanwhile, and something newer after it.
 #[test]
 fn what_has_waited_while_the_device_stood_still_gets_busy() {
-    let gate = Arc::new(Mutex::new(()));
-    let passed = gate.clone();
-    let rig = Rig::between(move |disk, request| {
-        drop(passed.lock().unwrap());
-        disk.submit(request);
-    });
+    let (rig, gate) = Rig::gated();
     assert_eq!(ask(&rig, 1), GOOD);
     for (seconds, expected) in [(1, GOOD), (9, BUSY)] {
         let closed = gate.lock().unwrap();
@@ -116,12 +111,7 @@ fn what_has_waited_while_the_device_stood_still_gets_busy() {
 /// The same of a write that follows from a read of before.
 #[test]
 fn what_was_read_before_a_standstill_is_not_written_after_it() {
-    let gate = Arc::new(Mutex::new(()));
-    let passed = gate.clone();
-    let rig = Rig::between(move |disk, request| {
-        drop(passed.lock().unwrap());
-        disk.submit(request);
-    });
+    let (rig, gate) = Rig::gated();
     assert_eq!(ask(&rig, 1), GOOD);
     rig.disk.hold();
     let mut orwrite = [0; 16];

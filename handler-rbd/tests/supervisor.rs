@@ -4,28 +4,15 @@
 mod device_rig;
 
 use device_rig::{Rig, SOON, until, verdict};
-use handler_rbd::block::Backend;
 use handler_rbd::device::BEAT;
 use handler_rbd::service::supervisor::{STUCK, Supervisor};
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use uio_ring::mock::Direction;
 
 const TEST_UNIT_READY: [u8; 6] = [0; 6];
 const READ: [u8; 10] = device_rig::read(0);
-
-/// Storage whose calls do not return while the gate is held: a device thread that is stuck.
-fn gated() -> (Rig, Arc<Mutex<()>>) {
-    let gate = Arc::new(Mutex::new(()));
-    let passed = gate.clone();
-    let rig = Rig::between(move |disk, request| {
-        drop(passed.lock().unwrap());
-        disk.submit(request);
-    });
-    (rig, gate)
-}
 
 /// Runs `child` with a manager's socket and time-out, and says what the manager heard.
 fn heard(child: &str, watchdog: Option<Duration>) -> Vec<String> {
@@ -63,7 +50,7 @@ fn end() {
 #[test]
 #[ignore = "the child of the tests below"]
 fn child_is_stuck() {
-    let (rig, gate) = gated();
+    let (rig, gate) = Rig::gated();
     let neighbour = Rig::new();
     let mut supervisor = Supervisor::new();
     let start = Instant::now();

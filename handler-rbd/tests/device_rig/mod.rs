@@ -6,7 +6,7 @@ use handler_rbd::block::memory::Memory;
 use handler_rbd::block::{Backend, BackendError, Limits, Request};
 use handler_rbd::device::{Handle, IdentitySource, Message, Served};
 use handler_rbd::lun::{Geometry, Identity, LogicalUnit};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use uio_ring::mock::{Delivered, Direction, MockConfig, MockKernel, Pump, Ticket};
 use uio_ring::{Doorbell, Mapping, Ring};
@@ -79,6 +79,17 @@ impl Rig {
         let backend = Arc::new(Between { disk: disk.clone(), submit });
         let served = served_by(&kernel, backend, Arc::new(|| Ok(identity("x"))));
         Self::run(kernel, disk, served)
+    }
+
+    /// With storage whose calls do not return while the gate is held: a device thread that stands still.
+    pub(crate) fn gated() -> (Self, Arc<Mutex<()>>) {
+        let gate = Arc::new(Mutex::new(()));
+        let passed = gate.clone();
+        let rig = Self::between(move |disk, request| {
+            drop(passed.lock().unwrap());
+            disk.submit(request);
+        });
+        (rig, gate)
     }
 
     pub(crate) fn new() -> Self {
