@@ -38,6 +38,9 @@ osd_pool_default_min_size = 1
 osd_crush_chooseleaf_type = 0
 osd_pool_default_pg_autoscale_mode = off
 osd_pool_default_pg_num = 8
+# A placement group's lease outlasts every pause of its OSD. Without a replica Ceph 16 keeps what comes between a lease's end
+# and its renewal for ever ("laggy", "waiting for readable": github.com/ceph/ceph-container, issue 1682).
+osd_pool_default_read_lease_ratio = 1000
 mon_allow_pool_size_one = true
 mon_warn_on_pool_no_redundancy = false
 mon_data_avail_crit = 1
