@@ -65,9 +65,15 @@ impl Daemon {
             }
             News::TimedOut | News::InDoubt => {
                 let what = "the cluster does not answer in time, initiators get BUSY";
-                tracing::warn!(%device, "{what}; see 'ceph health detail'");
                 board.tell(uio.instance, Event::TimedOut, what);
-                if news == News::InDoubt {
+                if news == News::TimedOut {
+                    tracing::warn!(%device, "{what}; see 'ceph health detail'");
+                } else {
+                    tracing::warn!(
+                        %device,
+                        "{what}, and a write may still happen: until that is over the image's lock is kept; \
+                         see 'ceph health detail'"
+                    );
                     slot.doubt();
                     hold_on(device, slot);
                 }
