@@ -19,7 +19,8 @@ use super::registry::Claim;
 use super::storage::{SizeRule, Storage};
 use super::{Daemon, SetupError};
 use crate::cfgstring::SUBTYPE;
-use crate::kernel::configfs::{Backstore, ResetKind};
+use crate::kernel::DeviceName;
+use crate::kernel::configfs::ResetKind;
 use crate::kernel::uio::{self, UioDevice, UioError};
 use crate::log::Chain;
 use std::os::fd::OwnedFd;
@@ -39,6 +40,15 @@ enum There {
     No,
     /// It cannot be looked at just now.
     Unknown,
+}
+
+/// A device that is there and attached to, to be served.
+struct Taken {
+    claim: Claim,
+    shape: Shape,
+    attached: Attached,
+    /// For the log.
+    how: String,
 }
 
 impl Daemon {
@@ -85,18 +95,17 @@ impl Daemon {
     }
 
     fn adopt(self: &Arc<Self>, claim: Claim, uio: &UioDevice) {
-        let backstore = Backstore::new(&self.settings.sys, &uio.name);
-        self.adopt_until_gone(claim, uio, &backstore);
+        self.adopt_until_gone(claim, uio);
         // Between two tries the device is nobody's, and whoever stops all of them passes it by.
         if self.is_stopping()
             && uio.open(Duration::ZERO).is_ok()
-            && let Err(error) = backstore.block(false)
+            && let Err(error) = self.backstore(&uio.name).block(false)
         {
             tracing::warn!(device = %uio.name, "cannot unblock the device: {}", Chain(&error));
         }
     }
 
-    fn adopt_until_gone(self: &Arc<Self>, claim: Claim, uio: &UioDevice, backstore: &Backstore) {
+    fn adopt_until_gone(self: &Arc<Self>, claim: Claim, uio: &UioDevice) {
         let device = &uio.name;
         let (mut pause, start) = (FIRST_PAUSE, Instant::now());
         let mut waits = self.has_journal(uio);
@@ -110,7 +119,7 @@ impl Daemon {
                 }
                 There::Yes => {}
             }
-            let Err(error) = self.try_adopt(&mut claim, uio, backstore, waits) else { return };
+            let Err(error) = self.try_adopt(&mut claim, uio, waits) else { return };
             if matches!(error, SetupError::Stopping) {
                 return; // our successor will
             }
@@ -132,7 +141,7 @@ impl Daemon {
                 Chain(&error)
             );
             let gives_up = waits && start.elapsed() >= PATIENCE;
-            match self.hold_off(uio, backstore, gives_up) {
+            match self.hold_off(uio, gives_up) {
                 Ok(()) => waits &= !gives_up,
                 Err(error) => {
                     tracing::warn!(%device, "its initiators get no answer meanwhile: {}", Chain(&error));
@@ -145,25 +154,24 @@ impl Daemon {
     }
 
     /// Has initiators get BUSY for what comes, and for what was in progress too if it is given up.
-    fn hold_off(&self, uio: &UioDevice, backstore: &Backstore, give_up: bool) -> Result<(), SetupError> {
+    fn hold_off(&self, uio: &UioDevice, give_up: bool) -> Result<(), SetupError> {
         let _ours = uio.open(Duration::ZERO)?; // else it is another handler's
-        self.block(backstore)?;
+        self.block(&uio.name)?;
         if give_up {
             // It stays blocked until the predecessor is fenced, so no retry is served before that.
-            self.records.forget_journal(&journal::key(uio));
-            backstore.reset_ring(ResetKind::Busy)?;
+            self.empty_ring(uio)?;
         }
         Ok(())
     }
 
     /// Has initiators get BUSY for what comes. Not once the daemon stops: then the device must stay unblocked, so that what
     /// comes waits for the successor.
-    pub(super) fn block(&self, backstore: &Backstore) -> Result<(), SetupError> {
+    pub(super) fn block(&self, device: &DeviceName) -> Result<(), SetupError> {
         let stopping = self.stopping.read().unwrap_or_else(PoisonError::into_inner);
         if *stopping {
             return Err(SetupError::Stopping);
         }
-        Ok(backstore.block(true)?)
+        Ok(self.backstore(device).block(true)?)
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -191,66 +199,25 @@ impl Daemon {
         self: &Arc<Self>,
         claim: &mut Option<Claim>,
         uio: &UioDevice,
-        backstore: &Backstore,
         has_journal: bool,
     ) -> Result<(), SetupError> {
         let device = &uio.name;
         // Held from here on: another handler that serves the device keeps us from touching it.
         let file = claim_ring(uio)?;
         if !has_journal {
-            self.block(backstore)?;
+            self.block(device)?;
         }
         let turn = self.turn(device);
         if !claim.as_ref().is_some_and(Claim::is_wanted) {
             return Ok(()); // removed meanwhile
         }
-        let mut storage = Some(Storage::open(&self.settings, &self.records, device)?);
+        let storage = Storage::open(&self.settings, &self.records, device)?;
         drop(turn);
-        let result = self.take_on(claim, uio, file, backstore, has_journal, &mut storage);
-        if let Some(storage) = storage {
+        let taken = self.take_on(claim, uio, file, has_journal, &storage);
+        let Ok(Some(Taken { claim, shape, attached, how })) = taken else {
             storage.leave_as_found(); // not served: for the next try, or for our successor
-        }
-        result
-    }
-
-    /// Serves a device whose image is open, and then takes it.
-    fn take_on(
-        self: &Arc<Self>,
-        claim: &mut Option<Claim>,
-        uio: &UioDevice,
-        file: OwnedFd,
-        backstore: &Backstore,
-        has_journal: bool,
-        image: &mut Option<Storage>,
-    ) -> Result<(), SetupError> {
-        let device = &uio.name;
-        let Some(storage) = image.as_ref() else { return Ok(()) };
-        if !claim.as_ref().is_some_and(Claim::is_wanted) {
-            return Ok(()); // removed meanwhile: its directory must not be looked at
-        }
-        let shape = Shape::read(backstore)?;
-        storage.check_size(device, shape.size, SizeRule::AtLeast)?;
-        let Some(claim) = claim.take().filter(Claim::attach) else {
-            return Ok(()); // removed meanwhile
+            return taken.map(drop);
         };
-        let attached = if has_journal {
-            self.go_on(uio, file, backstore, storage)?
-        } else {
-            Ok(self.reset(uio, file, backstore)?)
-        };
-        let (attached, how) = match attached {
-            Ok(attached) if !has_journal => (attached, "reset".to_owned()),
-            Ok(attached) if attached.recovered.is_empty() => (attached, "handed over".to_owned()),
-            Ok(attached) => {
-                let how = format!("journal, {} commands begun again", attached.recovered.len());
-                (attached, how)
-            }
-            Err(doubt) => {
-                let attached = self.reset(uio, claim_ring(uio)?, backstore)?;
-                (attached, format!("reset: {}", journal::reason(&doubt)))
-            }
-        };
-        let Some(storage) = image.take() else { return Ok(()) };
         self.serve(claim, uio, shape, attached, storage)?;
         tracing::info!(%device, minor = uio.minor, config = device.config, "device taken on ({how})");
         // From here on the device is served, whatever comes of this.
@@ -258,9 +225,56 @@ impl Daemon {
         Ok(())
     }
 
+    /// Attaches to the ring of a device whose image is open. None if it was removed meanwhile: then its directory must not
+    /// be looked at.
+    fn take_on(
+        &self,
+        claim: &mut Option<Claim>,
+        uio: &UioDevice,
+        file: OwnedFd,
+        has_journal: bool,
+        storage: &Storage,
+    ) -> Result<Option<Taken>, SetupError> {
+        if !claim.as_ref().is_some_and(Claim::is_wanted) {
+            return Ok(None);
+        }
+        let shape = Shape::read(&self.backstore(&uio.name))?;
+        storage.check_size(&uio.name, shape.size, SizeRule::AtLeast)?;
+        let Some(claim) = claim.take().filter(Claim::attach) else { return Ok(None) };
+        let (attached, how) = if has_journal {
+            match self.go_on(uio, file, storage)? {
+                Ok(attached) if attached.recovered.is_empty() => (attached, "handed over".to_owned()),
+                Ok(attached) => {
+                    let how = format!("journal, {} commands begun again", attached.recovered.len());
+                    (attached, how)
+                }
+                Err(doubt) => {
+                    (self.reset(uio, claim_ring(uio)?)?, format!("reset: {}", journal::reason(&doubt)))
+                }
+            }
+        } else {
+            (self.reset(uio, file)?, "reset".to_owned())
+        };
+        Ok(Some(Taken { claim, shape, attached, how }))
+    }
+
+    /// Throws away what is on the ring, with BUSY, and attaches to it.
+    fn reset(&self, uio: &UioDevice, file: OwnedFd) -> Result<Attached, SetupError> {
+        self.block(&uio.name)?;
+        self.empty_ring(uio)?;
+        self.attach(uio, file)
+    }
+
+    /// BUSY for what is on the ring of a blocked device, in progress or not.
+    fn empty_ring(&self, uio: &UioDevice) -> Result<(), SetupError> {
+        // First: what is queued from here on has the ids of what the journal says.
+        self.records.forget_journal(&journal::key(uio));
+        Ok(self.backstore(&uio.name).reset_ring(ResetKind::Busy)?)
+    }
+
     /// Has a device that is served get commands again. Tried until it is gone.
     fn unblock(self: &Arc<Self>, uio: UioDevice) {
-        let Err(error) = Backstore::new(&self.settings.sys, &uio.name).block(false) else { return };
+        let Err(error) = self.backstore(&uio.name).block(false) else { return };
         tracing::error!(device = %uio.name, "cannot unblock the device, its initiators get BUSY: {}", Chain(&error));
         self.later(FIRST_PAUSE, move |daemon| {
             if daemon.registry.serving(uio.instance).is_some() {
@@ -268,22 +282,12 @@ impl Daemon {
             }
         });
     }
-
-    /// Throws away what is on the ring, with BUSY, and attaches to it.
-    fn reset(&self, uio: &UioDevice, file: OwnedFd, backstore: &Backstore) -> Result<Attached, SetupError> {
-        self.block(backstore)?;
-        // First: what is queued from here on has the ids of what the journal says.
-        self.records.forget_journal(&journal::key(uio));
-        backstore.reset_ring(ResetKind::Busy)?;
-        self.attach(uio, file)
-    }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use crate::daemon::{Daemon, Settings, SetupError, StorageKind};
-    use crate::kernel::configfs::Backstore;
     use crate::kernel::{DeviceName, Sys};
     use crate::records::Records;
     use std::fs;
@@ -308,12 +312,11 @@ mod tests {
             },
             Records::load(run.path()).unwrap(),
         );
-        let backstore = Backstore::new(&sys, &name);
-        daemon.block(&backstore).unwrap();
+        daemon.block(&name).unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), "1");
         fs::write(&file, "0").unwrap();
         daemon.shut_down();
-        assert!(matches!(daemon.block(&backstore), Err(SetupError::Stopping)));
+        assert!(matches!(daemon.block(&name), Err(SetupError::Stopping)));
         assert_eq!(fs::read_to_string(&file).unwrap(), "0");
     }
 }

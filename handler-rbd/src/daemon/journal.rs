@@ -88,13 +88,12 @@ impl Daemon {
         &self,
         uio: &UioDevice,
         file: OwnedFd,
-        backstore: &Backstore,
         storage: &Storage,
     ) -> Result<Result<Attached, Doubt>, SetupError> {
         let seamless = storage.is_seamless();
         if !seamless {
             // What found no room on the ring has waited no less, and cannot be looked at: it gets BUSY.
-            self.block(backstore)?;
+            self.block(&uio.name)?;
         }
         let (doorbell, mapping) = map(uio, file)?;
         let resumed = match self.journal_file(uio) {
@@ -105,7 +104,7 @@ impl Daemon {
             Ok(resumed) => resumed,
             Err(doubt) => return Ok(Err(doubt)),
         };
-        let trusted = is_young(backstore, queued_after).and_then(|()| {
+        let trusted = is_young(&self.backstore(&uio.name), queued_after).and_then(|()| {
             // Once more, and last: what has lasted until here is begun in a moment.
             let safe = if seamless { storage.is_seamless() } else { !writes(&commands, &waiting) };
             if safe { Ok(()) } else { Err(Doubt::Gap) }

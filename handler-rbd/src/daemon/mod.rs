@@ -177,7 +177,7 @@ impl Daemon {
         }
         let storage = Storage::open(&self.settings, &self.records, device)?;
         drop(turn);
-        let shape = Shape::read(&Backstore::new(&self.settings.sys, device))?;
+        let shape = Shape::read(&self.backstore(device))?;
         storage.check_size(device, shape.size, SizeRule::Equal)?;
         if !claim.attach() {
             tracing::info!(%device, "is open too late, closing it again");
@@ -185,6 +185,10 @@ impl Daemon {
         }
         let attached = self.attach(uio, open::claim_ring(uio)?)?;
         self.serve(claim, uio, shape, attached, storage)
+    }
+
+    fn backstore(&self, device: &DeviceName) -> Backstore {
+        Backstore::new(&self.settings.sys, device)
     }
 
     /// Waits until a device's image may be opened; not for one that cannot be, which is refused at once.
@@ -353,7 +357,6 @@ impl Daemon {
     fn stop(&self, instance: Instance) {
         let uio = UioDevice::by_minor(&self.settings.sys, instance.minor);
         let Some(uio) = uio.ok().filter(|uio| uio.instance == instance) else { return };
-        let backstore = Backstore::new(&self.settings.sys, &uio.name);
         if let Departure::Serving(handle) = self.registry.depart(instance) {
             // Before: what is not consumed any more has been queued after this (invariant "no late write").
             let tenure = handle.tenure(TENURE_PATIENCE);
@@ -368,7 +371,7 @@ impl Daemon {
             }
         }
         // What comes now waits on the ring for our successor; also where we have not come to serving.
-        if let Err(error) = backstore.block(false) {
+        if let Err(error) = self.backstore(&uio.name).block(false) {
             tracing::warn!(device = %uio.name, "cannot unblock the device: {}", Chain(&error));
         }
     }

@@ -13,7 +13,6 @@
 use super::{Daemon, SetupError};
 use crate::block::ErrorKind;
 use crate::device::Handle;
-use crate::kernel::configfs::Backstore;
 use crate::kernel::uio::{Instance, UioDevice};
 use crate::log::Chain;
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -191,7 +190,7 @@ impl Daemon {
     fn grow(&self, instance: Instance, handle: &Handle, size: u64) -> Result<bool, SetupError> {
         let uio = UioDevice::by_minor(&self.settings.sys, instance.minor);
         let Some(uio) = uio.ok().filter(|uio| uio.instance == instance) else { return Ok(false) };
-        Backstore::new(&self.settings.sys, &uio.name).set_dev_size(size)?;
+        self.backstore(&uio.name).set_dev_size(size)?;
         if handle.size() < size {
             handle.resize(size); // the kernel did not ask: replies to it are off
         }
