@@ -76,8 +76,9 @@ fn an_identity_is_read_anew_each_time() {
 
 #[test]
 fn a_slow_identity_delays_nobody_else() {
-    let slow = || {
-        std::thread::sleep(Duration::from_millis(300));
+    let (end, wait) = crossbeam_channel::bounded::<()>(0);
+    let slow = move || {
+        let _ = wait.recv(); // fails when `end` is dropped
         Ok(identity("slow"))
     };
     let rig = Rig::with(model(), Arc::new(slow));
@@ -86,6 +87,7 @@ fn a_slow_identity_delays_nobody_else() {
         assert_eq!(verdict(&rig.ask(&write(n), block(n))), GOOD);
     }
     assert!(!inquiries.iter().any(|&inquiry| rig.answered(inquiry)));
+    drop(end);
     for inquiry in inquiries {
         assert_eq!(rig.wait(inquiry).data.unwrap().len(), 74);
     }

@@ -370,17 +370,19 @@ fn one_kick_per_batch() {
     assert_eq!(verdict(&rig.ask(&TEST_UNIT_READY, Direction::None)), GOOD);
     let mut kicks = vec![];
     for _ in 0..10 {
-        let before = rig.kernel.stats().kicks;
+        let (before, beats) = (rig.kernel.stats().kicks, rig.handle.beats());
         rig.kernel.plug();
         let batch: Vec<_> = (0..32u8).map(|n| rig.send(&write(n), block(n))).collect();
         rig.kernel.unplug();
         for ticket in batch {
             assert_eq!(verdict(&rig.wait(ticket)), GOOD);
         }
-        kicks.push(rig.kernel.stats().kicks - before);
+        // One for each round; more than one round where the device was on its way to sleep while the batch was being queued.
+        let kicked = rig.kernel.stats().kicks - before;
+        assert!(kicked <= rig.handle.beats() - beats, "{kicked}");
+        kicks.push(kicked);
     }
-    // Two where the device, on its way to sleep, looked at the ring while the batch was being queued.
-    assert!(kicks.contains(&1) && kicks.iter().all(|&kicks| kicks <= 2), "{kicks:?}");
+    assert!(kicks.contains(&1), "{kicks:?}");
     rig.clean();
 }
 

@@ -84,6 +84,8 @@ END
   # The LUN follows by itself (30-resize); tools that set the size themselves get along with that.
   output+=$'\n'$(gw <<'END'
 d=$(lun_path c) disk=$(cat /tmp/disk)
+grown() { [[ $(cat "$d/attrib/dev_size") == $((96 * 1048576)) ]]; }
+wait_for 20 grown # the kernel takes one change at a time
 echo $((96 * 1048576)) >"$d/attrib/dev_size" && sg_raw -r 32 "$disk" 0 0 0 0 0 0 2>&1 | grep -i 'capacity data has changed'
 sg_readcap --long "$disk" | grep 'Device size'
 dd if=/dev/zero of="$disk" bs=1M seek=95 count=1 oflag=direct status=none 2>&1 || (echo 1 >"/sys/block/${disk##*/}/device/rescan"; dd if=/dev/zero of="$disk" bs=1M seek=95 count=1 oflag=direct status=none) && echo "written behind the old end"

@@ -21,7 +21,8 @@ serve
 all() { (($(grep -c 'device taken on' /var/log/tcmu-runner.log) >= before + 7)); }
 wait_for 20 all && awk -v a="$start" -v b="$EPOCHREALTIME" 'BEGIN { printf "taken on within %.1f\n", b - a }'
 timeout 10 dd if="$(ls /dev/sd? | tail -n 1)" of=/dev/null bs=64k count=16 iflag=direct status=none && echo "a0 serves"
-cat "$(lun_path a7)/action/block_dev" | sed 's/^/a7 is /'
+held() { [[ $(cat "$(lun_path a7)/action/block_dev") == blocked ]]; }
+wait_for 20 held && echo "a7 is blocked"
 grep -q 'a7: cannot take the device on.*trying again' /var/log/tcmu-runner.log && echo "a7 is complained of"
 END
 )

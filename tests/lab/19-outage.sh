@@ -13,13 +13,15 @@ for name in late old new pending; do image "$name" 16M; done
 ok "daemon that waits 3 s for an image, and 2 s for commands" gw OPEN_TIMEOUT=3 <<<'serve --drain-timeout 2; backstore old rbd/old 16'
 ok "its LUN holds the lock" gw <<<'dd if=/dev/zero of="$(loop_export old)" bs=64k count=1 oflag=direct status=none && loop_unexport old'
 
-# Twice: the first create gives up after 3 s; the second is under way when the OSD comes back at 4.5 s.
+# Twice: the first create gives up after 3 s; the second is under way when the OSD comes back.
 ok "the OSD stops" ceph-pause
-(sleep 4.5; ceph-resume) &
+(for ((n = 0; n < 600; n++)); do [[ ! -e $LAB_DIR/share/second ]] || break; sleep 0.1; done; sleep 1; ceph-resume) &
 output=$(gw <<'END'
 backstore late rbd/late 16; echo "first: $?"
+touch /share/second
 backstore late rbd/late 16; echo "second: $?"
-sleep 3 # the late opening of the first ends
+one() { (($(ls /run/tcmu-rbd | grep -c '^user_.*\.late\..*\.client$') == 1)); }
+wait_for 20 one # the late opening of the first ends
 ls /run/tcmu-rbd | sed 's/^/record /'
 END
 )
@@ -48,7 +50,8 @@ matches "and served" served "$output"
 ok "the OSD stops once more" ceph-pause
 output=$(gw <<'END'
 (backstore pending rbd/pending 16; echo "pending: $?" >/tmp/pending) >/dev/null 2>&1 &
-sleep 1
+opening() { "$DAEMON" status | grep 'pending.*opening'; }
+wait_for 3 opening
 daemon_stop TERM && echo stopped
 wait_for 10 test -s /tmp/pending; cat /tmp/pending
 END
@@ -57,6 +60,11 @@ ceph-resume
 matches "SIGTERM ends the daemon" stopped "$output"
 matches "and who waited for it gets an error" 'pending: [1-9]' "$output"
 silent "no task waits in the kernel" <<<d_tasks
-ok "a new daemon" gw <<<serve
+# Its predecessor could not close its images: until they are taken on nobody has fenced it.
+ok "a new daemon" gw <<'END'
+serve
+ready() { [[ $("$DAEMON" status --json | jq -r '[.luns[].state] | join(" ")') == "ready ready" ]]; }
+wait_for 30 ready
+END
 ok "nothing left, daemon stopped" gw <<<clean
 finish

@@ -27,7 +27,11 @@ pid=$(gw <<<daemon_pid)
 fenced=()
 for round in 1 2; do
   sleep 4
-  old=$(owner)
+  for ((n = 0; n < 20; n++)); do
+    old=$(owner)
+    [[ $old != null && $old != "${fenced[*]: -1}" ]] && break
+    sleep 0.5
+  done
   matches "round $round: the client has the lock" '^[0-9.]+:[0-9]+/[0-9]+$' "$old"
   ok "round $round: it is blocklisted" ceph ceph osd blocklist add "$old"
   fenced+=("$old")

@@ -10,12 +10,15 @@ kills=${STORM_KILLS:-200}
 # First the load itself: an object that is set back to what it was a second ago must not escape it.
 storm_up proof
 object=$(ceph rbd info rbd/proof | sed -n 's/.*block_name_prefix: //p').0000000000000000
+touch "$LAB_DIR/share/going"
+trap 'rm -f "$LAB_DIR/share/going"' EXIT
 (
-  sleep 1.5; ceph rados -p rbd get "$object" "$LAB_DIR/share/object"
+  for ((n = 0; n < 20; n++)); do sleep 1; ceph rados -p rbd get "$object" "$LAB_DIR/share/object" && break; done
   sleep 1; ceph rados -p rbd put "$object" "$LAB_DIR/share/object"
-) &
+  sleep 1.5; rm "$LAB_DIR/share/going"
+) 2>/dev/null &
 reverted=$!
-storm_run --seconds 4 >/dev/null
+storm_run --while "$LAB_DIR/share/going" >/dev/null
 wait $reverted
 between "a reverted object is noticed: blocks" 1 1000000 "$(storm_field wrong)"
 # By a read, a VERIFY that miscompares, a bit or an exchange that is not there any more: whichever comes first.
@@ -28,7 +31,6 @@ storm_up storm
 image beside 64M
 ok "a second LUN" gw IQN="$IQN:beside" <<<'backstore beside rbd/beside 64 && echo 0 >"$(lun_path beside)/attrib/cmd_time_out" && iscsi_export "$IQN" beside && iscsi_allow "$IQN" "$CLIENT"'
 touch "$LAB_DIR/share/going"
-trap 'rm -f "$LAB_DIR/share/going"' EXIT
 "$LAB" ns "$STORM" run --portal "$("$LAB" ip gateway):3260" --target "$IQN:beside" --initiator "$CLIENT" --seed "$STORM_SEED" --depth 2 \
   --state "$LAB_DIR/share/beside.state" --while "$LAB_DIR/share/going" >"$LAB_DIR/share/beside.txt" 2>&1 &
 beside=$!

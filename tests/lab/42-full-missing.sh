@@ -23,11 +23,10 @@ pid=$!
 
 # The quota of objects is used up; Ceph notices within a few seconds.
 ok "the pool gets a quota" ceph ceph osd pool set-quota narrow max_objects 1
-# full, and the OSD knows: it is the one who refuses, and hears of it after the monitor has said so
-full() {
-  ceph ceph osd pool ls detail 2>/dev/null | grep "'narrow'" | grep -q 'full' &&
-    (($(ceph ceph tell osd.0 status 2>/dev/null | jq .newest_map) >= $(ceph ceph osd dump -f json 2>/dev/null | jq .epoch)))
-}
+flags() { ceph ceph osd pool ls detail 2>/dev/null | sed -n "s/.*'narrow'.* flags \([^ ]*\).*/,\1,/p"; }
+# It is the OSD who refuses, and hears of it after the monitor has said so.
+osd_knows() { (($(ceph ceph tell osd.0 status 2>/dev/null | jq .newest_map) >= $(ceph ceph osd dump -f json 2>/dev/null | jq .epoch))); }
+full() { [[ $(flags) == *,full,* ]] && osd_knows; }
 becomes() { for ((n = 0; n < 30; n++)); do if "$@"; then return; fi; sleep 1; done; false; }
 ok "and is full" becomes full
 probes='sg=/dev/$(basename "/sys/block/${DISK##*/}/device/scsi_generic"/sg*)
@@ -48,7 +47,7 @@ refused() { # refused WHO: what needs space, and nothing else
 }
 refused "the pool"
 ok "the quota is lifted" ceph ceph osd pool set-quota narrow max_objects 0
-not_full() { ! ceph ceph osd pool ls detail 2>/dev/null | grep "'narrow'" | grep -q 'full'; }
+not_full() { local flags; flags=$(flags); [[ -n $flags && $flags != *full* ]] && osd_knows; }
 ok "and it is not full" becomes not_full
 matches "there is space again: GOOD" 'SCSI Status: Good' "$(gw DISK="${disks% *}" <<<"$probes" | grep '^new')"
 wait $pid

@@ -7,7 +7,7 @@
 #   storm_up NAME            daemon, new image and LUN NAME, exported
 #   storm_run ARG...         `storm run`; its last line is in $storm
 #   storm_field NAME         a number of that line
-#   storm_verdict STRIKES    nothing wrong, no error, every strike done; the image, read by another way, agrees
+#   storm_verdict STRIKES [LOCKS]   nothing wrong, no error, every strike done, LOCKS (as many) COMPARE AND WRITE succeeded
 #   storm_tiers              how often each way of taking on stands in the log
 #   storm_undisturbed        no ring reset, all of them taken on by $STORM_TIER
 #   storm_stalls             the median is short; the longest is printed
@@ -50,7 +50,7 @@ storm_verdict() {
   is "wrong blocks" 0 "$(storm_field wrong)"
   is "daemons that ended by themselves" 0 "$(storm_field strange)"
   between "commands" $((100 + 10 * $1)) 100000000 "$(storm_field commands)"
-  between "COMPARE AND WRITE that succeeded" "$1" 100000000 "$(storm_field locks)"
+  between "COMPARE AND WRITE that succeeded" "${2:-$1}" 100000000 "$(storm_field locks)"
 }
 
 # After the daemon is gone: what RADOS holds is what the initiator was told.

@@ -60,7 +60,7 @@ fn librbd_loses_the_zero_copy_write_of_a_fenced_client() {
     let cluster = Cluster::connect(&ClusterConfig { zero_copy_writes: true, ..config() }).unwrap();
     let old = Image::open(Arc::new(cluster), "rbd", &test.0).unwrap();
     assert_eq!(write(&device, &old, 1), Ok(()));
-    connect().blocklist(&old.cluster().addresses().unwrap()).unwrap();
+    let _successor = test.fence(&old);
     old.submit(device.request(Op::Write(range(0, 4096)), Buffer::Owned(pattern(2, 4096))));
     // A copied one comes back in less than a millisecond.
     std::thread::sleep(Duration::from_secs(5));

@@ -255,8 +255,9 @@ impl Register {
                 self.clusters.push(cluster);
             }
         }
-        if self.past.len() > 16 {
-            self.past.drain(..8);
+        // A block of the hot spot changes some ten times a second.
+        if self.past.len() > 256 {
+            self.past.drain(..128);
         }
     }
 }
