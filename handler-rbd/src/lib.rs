@@ -26,8 +26,9 @@ pub mod scsi;
 pub mod serve;
 pub mod service;
 
-/// The crash points of this crate that a kill leads to, beside those of `uio_ring`. `adopt-as-left` follows a stop: the image is
-/// as it was left, its lock not taken.
+/// The crash points of this crate that a kill leads to, beside those of `uio_ring`. Others belong to an orderly stop:
+/// `left-free`, the lock is given up and the image's mark not read yet; and after it `adopt-as-left`, the image is as it was
+/// left, its lock not taken.
 #[cfg(feature = "crash-points")]
 pub const CRASH_POINTS: [&str; 7] = [
     "adopt-fenced",  // a dead client is fenced, its lock not broken

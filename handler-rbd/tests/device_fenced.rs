@@ -87,50 +87,6 @@ fn a_client_in_doubt_is_replaced_when_storage_answers_again() {
     rig.clean();
 }
 
-/// Invariant "no late write": what has waited while the whole process stood still may have been sent to another gateway
-/// meanwhile, and something newer after it.
-#[test]
-fn what_has_waited_while_the_device_stood_still_gets_busy() {
-    let (rig, gate) = Rig::gated();
-    assert_eq!(ask(&rig, 1), GOOD);
-    for (seconds, expected) in [(1, GOOD), (9, BUSY)] {
-        let closed = gate.lock().unwrap();
-        let (cdb, data) = write(2);
-        let at_storage = rig.send(&cdb, data);
-        std::thread::sleep(Duration::from_secs(seconds)); // it stands still
-        let (cdb, data) = write(3);
-        let waits = rig.send(&cdb, data);
-        drop(closed);
-        assert_eq!(verdict(&rig.wait(at_storage)), expected, "after {seconds} s");
-        assert_eq!(verdict(&rig.wait(waits)), expected, "after {seconds} s");
-    }
-    assert_eq!(ask(&rig, 4), GOOD);
-    rig.clean();
-}
-
-/// The same of a write that follows from a read of before.
-#[test]
-fn what_was_read_before_a_standstill_is_not_written_after_it() {
-    let (rig, gate) = Rig::gated();
-    assert_eq!(ask(&rig, 1), GOOD);
-    rig.disk.hold();
-    let mut orwrite = [0; 16];
-    (orwrite[0], orwrite[9], orwrite[13]) = (0x8b, 1, 1); // one block at 1
-    let reads = rig.send(&orwrite, Direction::Out(vec![0xf0; 512]));
-    rig.held(1);
-    let closed = gate.lock().unwrap();
-    let (cdb, data) = write(2);
-    let stands = rig.send(&cdb, data);
-    std::thread::sleep(Duration::from_secs(9));
-    drop(closed);
-    rig.held(2);
-    rig.disk.release_all();
-    assert_eq!(verdict(&rig.wait(reads)), BUSY);
-    assert_eq!(verdict(&rig.wait(stands)), BUSY);
-    assert_eq!(rig.disk.snapshot()[512], 1, "as the first write has left it");
-    rig.clean();
-}
-
 /// Invariant "no late write": what was dropped by a reset from outside has been given to storage all the same.
 #[test]
 fn a_write_that_times_out_after_a_reset_leaves_the_client_in_doubt() {

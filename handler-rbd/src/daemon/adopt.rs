@@ -30,6 +30,8 @@ use std::time::{Duration, Instant};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Who has been sent a command waits for an answer for so long; Linux does for half a minute.
+const SHORT_WAIT: Duration = Duration::from_secs(10);
 /// What was in progress is kept so long for when the cluster is back; then it gets BUSY. As long as an operation is
 /// waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -207,15 +209,21 @@ impl Daemon {
         if !has_journal {
             self.block(device)?;
         }
-        let turn = self.turn(device);
+        let mut turn = self.turn(device, SHORT_WAIT);
+        if turn.is_none() {
+            self.block(device)?;
+            turn = self.turn(device, Duration::MAX);
+        }
         if !claim.as_ref().is_some_and(Claim::is_wanted) {
             return Ok(()); // removed meanwhile
         }
-        let storage = Storage::open(&self.settings, &self.records, device)?;
-        drop(turn);
+        let storage = self.open_image(turn, device)?;
         let taken = self.take_on(claim, uio, file, has_journal, &storage);
         let Ok(Some(Taken { claim, shape, attached, how })) = taken else {
             storage.leave_as_found(); // not served: for the next try, or for our successor
+            if matches!(taken, Ok(None)) && !self.is_stopping() {
+                self.forget_own_journal(uio); // removed meanwhile
+            }
             return taken.map(drop);
         };
         self.serve(claim, uio, shape, attached, storage)?;

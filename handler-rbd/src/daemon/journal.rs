@@ -5,6 +5,7 @@
 use super::open::{Attached, map};
 use super::storage::Storage;
 use super::{Daemon, SetupError};
+use crate::clock::{awake, since_boot};
 use crate::kernel::configfs::Backstore;
 use crate::kernel::file::FileError;
 use crate::kernel::uio::{Instance, UioDevice};
@@ -79,8 +80,8 @@ impl Daemon {
                 "no journal in the run directory: after a crash initiators get BUSY for what was in progress"
             );
         }
-        ring.rested(crate::clock::awake());
-        Ok(Attached { ring, recovered: Vec::new() })
+        ring.rested(awake());
+        Ok(Attached { ring, recovered: Vec::new(), known_at: since_boot() })
     }
 
     /// Goes on where a predecessor stopped. The inner error says why not: then the ring must be reset.
@@ -104,6 +105,7 @@ impl Daemon {
             Ok(resumed) => resumed,
             Err(doubt) => return Ok(Err(doubt)),
         };
+        let known_at = since_boot();
         let trusted = is_young(&self.backstore(&uio.name), queued_after).and_then(|()| {
             // Once more, and last: what has lasted until here is begun in a moment.
             let safe = if seamless { storage.is_seamless() } else { !writes(&commands, &waiting) };
@@ -116,7 +118,7 @@ impl Daemon {
         // What of it writes is begun again only without a gap.
         self.records.end_gap(&key(uio));
         uio_ring::crash_point!("adopt-resumed");
-        Ok(Ok(Attached { ring, recovered: commands }))
+        Ok(Ok(Attached { ring, recovered: commands, known_at }))
     }
 }
 
@@ -125,7 +127,7 @@ impl Daemon {
 fn is_young(backstore: &Backstore, queued_after: Option<u64>) -> Result<(), Doubt> {
     let Some(queued_after) = queued_after else { return Ok(()) };
     let seconds = backstore.cmd_time_out()?;
-    let age = crate::clock::awake().saturating_sub(queued_after);
+    let age = awake().saturating_sub(queued_after);
     if seconds == 0 || age + MARGIN_MS < u64::from(seconds) * 1000 {
         return Ok(());
     }

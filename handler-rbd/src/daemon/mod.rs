@@ -171,12 +171,11 @@ impl Daemon {
 
     fn open_and_serve(self: &Arc<Self>, claim: Claim, uio: &UioDevice) -> Result<(), SetupError> {
         let device = &uio.name;
-        let turn = self.turn(device);
+        let turn = self.turn(device, Duration::MAX);
         if !claim.is_wanted() {
             return Err(UioError::Gone(uio.minor).into()); // to nobody
         }
-        let storage = Storage::open(&self.settings, &self.records, device)?;
-        drop(turn);
+        let storage = self.open_image(turn, device)?;
         let shape = Shape::read(&self.backstore(device))?;
         storage.check_size(device, shape.size, SizeRule::Equal)?;
         if !claim.attach() {
@@ -191,10 +190,16 @@ impl Daemon {
         Backstore::new(&self.settings.sys, device)
     }
 
-    /// Waits until a device's image may be opened; not for one that cannot be, which is refused at once.
-    fn turn(&self, device: &DeviceName) -> Option<Turn> {
+    /// Waits until a device's image may be opened, but no longer than that; not for one that cannot be, which is refused at
+    /// once.
+    fn turn(&self, device: &DeviceName, patience: Duration) -> Option<Turn> {
         let config = cfgstring::parse_dev_config(&device.config).ok()?;
-        Some(self.pace.turn(config.conf.as_deref()))
+        self.pace.turn(config.conf.as_deref(), patience)
+    }
+
+    fn open_image(&self, turn: Option<Turn>, device: &DeviceName) -> Result<Storage, SetupError> {
+        let open = || Storage::open(&self.settings, &self.records, device);
+        turn.map_or_else(open, |turn| turn.take(open))
     }
 
     /// The last step of every opening: the device's thread starts.

@@ -57,6 +57,8 @@ pub(super) fn map(uio: &UioDevice, file: OwnedFd) -> Result<(Doorbell, Mapping),
 pub(super) struct Attached {
     pub(super) ring: Ring,
     pub(super) recovered: Vec<Recovered>,
+    /// When it was known that what is on the ring may be carried out, by [`crate::clock::since_boot`].
+    pub(super) known_at: Duration,
 }
 
 /// Starts the thread of a device whose ring is attached; on it `news` is told what becomes of storage, and `ended` is
@@ -65,7 +67,7 @@ pub(super) fn serve(
     settings: &Settings,
     uio: &UioDevice,
     shape: Shape,
-    Attached { ring, recovered }: Attached,
+    Attached { ring, recovered, known_at }: Attached,
     storage: Storage,
     news: impl Fn(&Arc<Slot>, News) + Send + 'static,
     ended: impl FnOnce(&Exit, Option<Storage>) + Send + 'static,
@@ -89,7 +91,8 @@ pub(super) fn serve(
         .map_err(|errno| SetupError::Thread(errno.into()))?;
     let slot = Arc::new(Slot::new(storage));
     let of_news = slot.clone();
-    let served = served.with_recovered(recovered).on_news(move |what| news(&of_news, what));
+    let served =
+        served.with_recovered(recovered).known_at(known_at).on_news(move |what| news(&of_news, what));
     let ended = move |exit: &Exit| ended(exit, slot.take());
     Handle::spawn(&format!("uio{minor}"), served, ended).map_err(SetupError::Thread)
 }

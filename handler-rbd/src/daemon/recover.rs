@@ -16,7 +16,7 @@
 
 use super::journal;
 use super::state::Event;
-use super::storage::{Slot, Storage};
+use super::storage::Slot;
 use super::{Daemon, SetupError};
 use crate::device::{Handle, News};
 use crate::kernel::DeviceName;
@@ -153,17 +153,21 @@ impl Daemon {
         id: &str,
         handle: &Handle,
     ) -> Result<bool, SetupError> {
-        let _alone = slot.replacing();
         let device = &uio.name;
+        let turn = self.turn(device, Duration::MAX);
+        let _alone = slot.replacing();
         self.records.abandon(&DeviceKey::new(device.hba, &device.name));
-        let storage = Storage::open(&self.settings, &self.records, device)?;
+        let storage = self.open_image(turn, device)?;
         if storage.image_id() != id {
             let image = device.config.split_once('/').map_or("", |(_, image)| image).to_owned();
             return Err(SetupError::Other { image });
         }
         self.watch(uio, &storage);
-        let swapped = handle.replace(storage.backend(), storage.note().clone());
-        slot.put(storage);
+        let (backend, note) = (storage.backend(), storage.note().clone());
+        // First: what the new client leaves in doubt is its own.
+        let old = slot.put(storage);
+        let swapped = handle.replace(backend, note);
+        drop(old);
         // What is in progress from here on is of this client.
         self.records.end_gap(&journal::key(uio));
         Ok(swapped)

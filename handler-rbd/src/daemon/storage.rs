@@ -339,16 +339,17 @@ impl Slot {
         self.lock().as_ref().map(Storage::backend)
     }
 
-    /// Puts another storage in, for the same device; the one before is closed. Without a device any more, the other
-    /// is.
-    pub(super) fn put(&self, storage: Storage) {
-        let mut slot = self.lock();
-        let mut old = if slot.is_some() { slot.replace(storage) } else { Some(storage) };
-        drop(slot);
-        if let Some(old) = &mut old {
-            old.in_doubt = false; // its client was fenced before the other's image was opened
+    /// Puts another storage in, for the same device. Returns the one before, which is to be kept until the device does not use
+    /// it any more; without a device any more, the other.
+    pub(super) fn put(&self, storage: Storage) -> Storage {
+        match &mut *self.lock() {
+            None => storage,
+            Some(current) => {
+                let mut old = std::mem::replace(current, storage);
+                old.in_doubt = false; // its client was fenced before the other's image was opened
+                old
+            }
         }
-        drop(old);
     }
 }
 
@@ -441,8 +442,11 @@ mod tests {
         let open = Arc::downgrade(&image);
         let slot = Slot::new(storage(image, None, None));
         slot.doubt();
-        slot.put(storage(shared(None, refused), None, None));
+        drop(slot.put(storage(shared(None, refused), None, None)));
         assert_eq!(open.strong_count(), 0);
+        // What times out from here on is the new one's doing, whether or not the device has changed over.
+        slot.doubt();
+        assert!(slot.take().unwrap().in_doubt);
     }
 
     /// Closing an image does not end a write that timed out: only the fence does.

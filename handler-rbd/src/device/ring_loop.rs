@@ -2,6 +2,7 @@
 
 mod answer;
 mod exchanges;
+mod standstill;
 mod storage;
 
 use super::identity::{self, Parked, Waiting};
@@ -35,13 +36,6 @@ const DEFECT: Outcome = Outcome::CheckCondition(Sense::INTERNAL_FAILURE);
 
 /// In one of so many rounds the journal is told the time.
 const ROUNDS: u32 = 16;
-
-/// A device's thread comes round every [`BEAT`]. If it has not for longer, it stood still, with the whole process or host perhaps,
-/// and what is on the ring may have waited for as long.
-const STANDSTILL: Duration = BEAT.saturating_add(Duration::from_secs(3));
-
-/// How often the ring is emptied with BUSY at a time.
-const REFUSALS: u32 = 64;
 
 const DOORBELL: u64 = 0;
 const WAKER: u64 = 1;
@@ -102,6 +96,8 @@ pub struct Served {
     rounds: u32,
     /// When the thread last knew that it was not standing still.
     awake_at: Duration,
+    /// It has stood still, and what had waited then is not refused yet.
+    is_late: bool,
 }
 
 impl fmt::Debug for Served {
@@ -155,6 +151,7 @@ impl Served {
             stopping: false,
             rounds: 0,
             awake_at: clock::since_boot(),
+            is_late: false,
         })
     }
 
@@ -169,6 +166,11 @@ impl Served {
     /// The same, with commands that a predecessor had consumed. They are carried out first.
     pub fn with_recovered(self, recovered: Vec<Recovered>) -> Self {
         Self { recovered, ..self }
+    }
+
+    /// The same, for a ring of which it is known since then ([`clock::since_boot`]) that what is on it may be carried out.
+    pub fn known_at(self, then: Duration) -> Self {
+        Self { awake_at: then, ..self }
     }
 
     pub(super) fn address(&self) -> (Sender<Message>, Arc<Waker>, Weak<dyn Backend>) {
@@ -237,29 +239,6 @@ impl Served {
         }
     }
 
-    /// BUSY for what is queued by now; its initiator sends it again. After a reset from outside the kernel gave it pages that
-    /// were still lent to storage, and a read of before the reset may have come to lie over its data. Before a client is
-    /// replaced, and after a standstill, it may have waited for as long as that took, while another gateway has written
-    /// (invariant "no late write").
-    ///
-    /// What found no room on the ring has waited no less. The kernel queues it when it takes the answers, so the ring is
-    /// looked at again, but not for as long as initiators like to try again.
-    fn refuse_queued(&mut self) -> Result<(), RingError> {
-        for _ in 0..REFUSALS {
-            while let Some(entry) = self.ring.next() {
-                match entry? {
-                    Entry::Command(command) => self.complete(command.token, &Outcome::Busy)?,
-                    Entry::Tmr(tmr) => self.abort(&tmr)?,
-                }
-            }
-            if !self.ring.flush()? {
-                break;
-            }
-        }
-        self.awake_at = clock::since_boot(); // what comes now has not waited
-        Ok(())
-    }
-
     fn serve(&mut self) -> Result<Exit, RingError> {
         loop {
             self.beat();
@@ -271,6 +250,7 @@ impl Served {
                 self.receive(message)?;
             }
             if self.out == 0 && self.replacement.is_some() && !self.stopping {
+                self.refuse_waiting()?;
                 self.refuse_queued()?; // it is still to be replaced should this find a reset
             }
             if self.out == 0
@@ -323,18 +303,6 @@ impl Served {
             tracing::warn!(%error, "without a journal: after a crash initiators get BUSY for what was in progress");
         }
         Ok(())
-    }
-
-    /// After a standstill, BUSY for what is on the ring, and what is in progress is begun with no further.
-    fn refuse_stale(&mut self) -> Result<(), RingError> {
-        let now = clock::since_boot();
-        let stood = now.saturating_sub(std::mem::replace(&mut self.awake_at, now));
-        if stood <= STANDSTILL {
-            return Ok(());
-        }
-        tracing::warn!("stood still for {} s; what has waited meanwhile gets BUSY", stood.as_secs());
-        self.all_is_stale();
-        if self.stopping { Ok(()) } else { self.refuse_queued() }
     }
 
     /// Begins what a predecessor had consumed, oldest first. Nothing of it is still under way, and nobody else has had

@@ -145,15 +145,21 @@ impl Backend for Image {
     }
 
     fn leave(&self, since: &str) -> Option<String> {
-        if self.tenure().as_deref() != Some(since) {
-            return None;
-        }
         let (lock, start) = (self.lock()?, since_boot());
-        let mark = lock.release().and_then(|()| lock.mark());
-        // In longer than that somebody else may have had it and given it up.
-        let alone = || lock.is_alone(&[]).unwrap_or(false);
-        let mark = mark.map(|mark| mark.filter(|_| is_prompt(since_boot() - start, alone())));
-        mark.unwrap_or_else(|error| {
+        let leave = || {
+            let alone = lock.is_alone(&[])?;
+            if lock.tenure()?.as_deref() != Some(since) {
+                return Ok(None);
+            }
+            let had_it = lock.release()?;
+            uio_ring::crash_point!("left-free");
+            let mark = lock.mark()?;
+            let same = had_it || mark.as_deref() == Some(since);
+            let alone = alone && lock.is_alone(&[])?;
+            // In longer than that somebody else may have had it and given it up.
+            Ok(mark.filter(|_| same && is_prompt(since_boot() - start, alone)))
+        };
+        leave().unwrap_or_else(|error: BackendError| {
             tracing::warn!("{}/{} is left without a mark: {error}", self.pool, self.name);
             None
         })

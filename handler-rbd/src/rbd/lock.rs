@@ -67,12 +67,13 @@ impl Lock<'_> {
         })
     }
 
-    /// Gives it up if this client has it.
-    pub fn release(&self) -> Result<(), BackendError> {
-        if self.image.owns_lock().map_err(backend_error)? {
+    /// Gives it up if this client has it. Whether it had.
+    pub fn release(&self) -> Result<bool, BackendError> {
+        let had_it = self.image.owns_lock().map_err(backend_error)?;
+        if had_it {
             self.image.release_lock().map_err(backend_error)?;
         }
-        Ok(())
+        Ok(had_it)
     }
 
     /// If nobody holds it: a mark of this image that is another one once somebody has taken it. `None` if somebody

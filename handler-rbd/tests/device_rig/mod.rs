@@ -74,10 +74,17 @@ impl<F: Fn(&Memory, Box<Request>) + Send + Sync> Backend for Between<F> {
 impl Rig {
     /// `submit` stands between the device and its disk.
     pub(crate) fn between(submit: impl Fn(&Memory, Box<Request>) + Send + Sync + 'static) -> Self {
+        Self::between_with(Arc::new(|| Ok(identity("x"))), submit)
+    }
+
+    pub(crate) fn between_with(
+        source: IdentitySource,
+        submit: impl Fn(&Memory, Box<Request>) + Send + Sync + 'static,
+    ) -> Self {
         let kernel = MockKernel::new(model()).unwrap();
         let disk = Arc::new(Memory::new(DISK));
         let backend = Arc::new(Between { disk: disk.clone(), submit });
-        let served = served_by(&kernel, backend, Arc::new(|| Ok(identity("x"))));
+        let served = served_by(&kernel, backend, source);
         Self::run(kernel, disk, served)
     }
 

@@ -12,6 +12,8 @@ use std::sync::atomic::{Ordering, fence};
 use std::time::Instant;
 use uio_ring::{CmdId, RingError, Stage, Tmr, Token};
 
+/// What becomes of a request that came too late to be given to storage.
+const NOT_DONE: BackendError = BackendError::new(ErrorKind::NoResource);
 /// Most requests that one command has at storage at a time.
 const FAN_OUT: usize = 8;
 /// The answer to a command that its initiator has given up; it goes nowhere.
@@ -85,24 +87,31 @@ impl Served {
 
     /// Begins the job that wants the disk to itself, once it has.
     fn begin_exclusive(&mut self) -> Result<(), RingError> {
-        match self.exclusive {
-            Some(slot) if self.active.len() == 1 => {
-                tracing::info!("erasing the disk");
-                self.submit(slot)
-            }
-            _ => Ok(()),
+        let Some(slot) = self.exclusive.filter(|_| self.active.len() == 1) else { return Ok(()) };
+        if !self.has_begun(slot) && self.has_stood_still() {
+            return Ok(()); // it is about to be refused
         }
+        tracing::info!("erasing the disk");
+        self.submit(slot)
     }
 
     /// Gives storage what the job is ready to have done, as much of it as there is room for.
     fn submit(&mut self, slot: usize) -> Result<(), RingError> {
-        let active = &mut self.active[slot];
-        if self.stopping && active.detached {
+        if self.stopping && self.active[slot].detached {
             return Ok(()); // the successor goes on with it
         }
         let crowded = |out, private| out >= CROWD || private >= PRIVATE;
-        while active.out == 0 || (active.out < FAN_OUT && !crowded(self.out, self.private)) {
+        loop {
+            let active = &mut self.active[slot];
+            if active.out >= FAN_OUT || (active.out > 0 && crowded(self.out, self.private)) {
+                break;
+            }
             let Some(Task { op, memory }) = active.job.next_task() else { break };
+            // Invariant "no late write": the last look before storage has it. An erasure that has begun goes on, of which others
+            // know by its note.
+            let late = op.changes() && self.exclusive != Some(slot) && self.has_stood_still();
+            let active = &mut self.active[slot];
+            active.stale |= late;
             let mut request = self.idle.pop().unwrap_or_else(|| Request::new(self.completions.clone()));
             request.slot = slot;
             request.op = op;
@@ -113,6 +122,10 @@ impl Served {
             if op.changes() && !active.job.is_one() {
                 active.changing.extend(op.range());
             }
+            if late {
+                request.finish(Err(NOT_DONE));
+                continue;
+            }
             let stage = self.exchanges.about_to(&mut self.ring, slot, &op);
             if let Some(stage) = stage.filter(|_| !active.detached) {
                 self.ring.reached(active.id, stage);
@@ -121,6 +134,7 @@ impl Served {
             self.backend.submit(request);
             uio_ring::crash_point!("submit-done");
         }
+        let active = &self.active[slot];
         if active.out == 0 {
             tracing::error!("a job asked for nothing and did not end");
             self.lun.spoilt(&active.job);
@@ -197,7 +211,7 @@ impl Served {
     /// WRITE, which storage decides, nor an erasure, of which others know by its note.
     pub(super) fn all_is_stale(&mut self) {
         for (slot, active) in &mut self.active {
-            active.stale = self.exclusive != Some(slot);
+            active.stale |= self.exclusive != Some(slot);
         }
     }
 
@@ -272,15 +286,22 @@ impl Served {
         match self.exclusive {
             Some(slot) if tmr.commands.contains(&self.active[slot].id) => {
                 if self.has_begun(slot) {
-                    return self.detach(slot, &ABORTED);
+                    self.detach(slot, &ABORTED)
+                } else {
+                    self.refuse_exclusive(&ABORTED)
                 }
-                self.exclusive = None;
-                let Active { token, job, .. } = self.active.remove(slot);
-                self.lun.spoilt(&job);
-                token.map_or(Ok(()), |token| self.complete(token, &ABORTED))
             }
             _ => Ok(()),
         }
+    }
+
+    /// Ends the job that wants the disk to itself, unless it has begun.
+    pub(super) fn refuse_exclusive(&mut self, outcome: &Outcome) -> Result<(), RingError> {
+        let Some(slot) = self.exclusive.filter(|&slot| !self.has_begun(slot)) else { return Ok(()) };
+        self.exclusive = None;
+        let Active { token, job, .. } = self.active.remove(slot);
+        self.lun.spoilt(&job);
+        token.map_or(Ok(()), |token| self.complete(token, outcome))
     }
 
     /// Whether anything of the job was given to storage, or its command was told GOOD: until its end a job that somebody
