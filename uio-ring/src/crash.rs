@@ -2,7 +2,8 @@
 //!
 //! Only with the feature `crash-points`; without it `crash_point!` is nothing. A hook of the thread, if there is one,
 //! is called with the place's name; else, in a process started with `TCMU_RBD_CRASH_AT=POINT:COUNT`, the process kills
-//! itself with SIGKILL when it passes POINT for the COUNTth time; with `POINT:COUNT:stop` it stands still there (SIGSTOP).
+//! itself with SIGKILL when it passes POINT for the COUNTth time; with `POINT:COUNT:stop` it stands still there (SIGSTOP), with
+//! `POINT:COUNT:late` that thread alone does, for eight seconds.
 
 /// Passes a crash point.
 #[macro_export]
@@ -19,6 +20,7 @@ mod points {
     use std::cell::RefCell;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
 
     /// The variable that says where to die.
     pub const VARIABLE: &str = "TCMU_RBD_CRASH_AT";
@@ -50,7 +52,13 @@ mod points {
         HOOK.with(|slot| *slot.borrow_mut() = hook);
     }
 
-    static WANTED: OnceLock<Option<(String, AtomicU64, Signal)>> = OnceLock::new();
+    #[derive(Clone, Copy)]
+    enum End {
+        By(Signal),
+        Late,
+    }
+
+    static WANTED: OnceLock<Option<(String, AtomicU64, End)>> = OnceLock::new();
 
     /// See the module.
     pub fn pass(point: &'static str) {
@@ -63,17 +71,22 @@ mod points {
         let wanted = WANTED.get_or_init(|| {
             let text = std::env::var(VARIABLE).ok()?;
             let (point, count) = text.split_once(':')?;
-            let (count, signal) = match count.strip_suffix(":stop") {
-                Some(count) => (count, Signal::SIGSTOP),
-                None => (count, Signal::SIGKILL),
+            let (count, end) = match count.split_once(':') {
+                None => (count, End::By(Signal::SIGKILL)),
+                Some((count, "stop")) => (count, End::By(Signal::SIGSTOP)),
+                Some((count, "late")) => (count, End::Late),
+                Some(_) => return None,
             };
-            Some((point.to_owned(), AtomicU64::new(count.parse().ok()?), signal))
+            Some((point.to_owned(), AtomicU64::new(count.parse().ok()?), end))
         });
-        if let Some((wanted, left, signal)) = wanted
+        if let Some((wanted, left, end)) = wanted
             && wanted == point
             && left.fetch_sub(1, Ordering::Relaxed) == 1
         {
-            let _ = raise(*signal);
+            match end {
+                End::By(signal) => drop(raise(*signal)),
+                End::Late => std::thread::sleep(Duration::from_secs(8)),
+            }
         }
     }
 }
