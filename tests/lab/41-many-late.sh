@@ -44,6 +44,10 @@ for what in bus status refused removed; do
   at_most "$what: within a second" 1 "$(sed -n "s/^$what //p" <<<"$output")"
 done
 matches "31 are opening" 'opening 31' "$output"
+ok "initiators get BUSY within half a minute, not no answer" gw 60 <<'END'
+all() { (($(grep -L unblocked "$TARGET"/core/user_*/many*/action/block_dev | wc -l) == 31)); }
+wait_for 30 all
+END
 gw 200 DISK="$disk" <<<'"$SGTEST" verify "$DISK" --state /tmp/many --limit 180' >"$LAB_DIR/share/many.txt" 2>&1 &
 pid=$!
 ok "status tells why" gw 60 <<<'why() { (($("$DAEMON" status | grep -c "opening.*no monitor of .* answered in 15 s") == 31)); }; wait_for 45 why'
