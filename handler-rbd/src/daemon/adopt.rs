@@ -210,11 +210,15 @@ impl Daemon {
             self.block(device)?;
         }
         let mut turn = self.turn(device, SHORT_WAIT);
-        if turn.is_none() {
+        let is_wanted = || claim.as_ref().is_some_and(Claim::is_wanted);
+        if turn.is_none() && is_wanted() {
             self.block(device)?;
             turn = self.turn(device, Duration::MAX);
         }
-        if !claim.as_ref().is_some_and(Claim::is_wanted) {
+        if !is_wanted() {
+            if !self.is_stopping() {
+                self.forget_own_journal(uio);
+            }
             return Ok(()); // removed meanwhile
         }
         let storage = self.open_image(turn, device)?;

@@ -156,6 +156,9 @@ impl Daemon {
         let device = &uio.name;
         let turn = self.turn(device, Duration::MAX);
         let _alone = slot.replacing();
+        if slot.image_id().as_deref() != Some(id) {
+            return Ok(false); // that may have taken long, and the device be served by another client by now
+        }
         self.records.abandon(&DeviceKey::new(device.hba, &device.name));
         let storage = self.open_image(turn, device)?;
         if storage.image_id() != id {
@@ -168,8 +171,10 @@ impl Daemon {
         let old = slot.put(storage);
         let swapped = handle.replace(backend, note);
         drop(old);
-        // What is in progress from here on is of this client.
-        self.records.end_gap(&journal::key(uio));
+        if swapped {
+            // What is in progress from here on is of this client.
+            self.records.end_gap(&journal::key(uio));
+        }
         Ok(swapped)
     }
 }

@@ -94,7 +94,7 @@ pub struct Served {
     stopping: bool,
     /// Counts rounds, to look at the clock in a few of them only.
     rounds: u32,
-    /// When the thread last knew that it was not standing still.
+    /// Of the last look at the ring before which it was known that what is on it may be begun.
     awake_at: Duration,
     /// It has stood still, and what had waited then is not refused yet.
     is_late: bool,
@@ -259,7 +259,6 @@ impl Served {
                 self.backend = backend;
                 (self.asked, self.silence) = (false, Silence::default());
                 let _ = done.send(());
-                // An erasure that has not begun yet begins on the new backend.
                 if self.exclusive.is_none() {
                     self.lun.renew(&note.text, note.ours);
                     self.resume_erasure()?;

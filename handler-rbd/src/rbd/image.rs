@@ -147,7 +147,7 @@ impl Backend for Image {
     fn leave(&self, since: &str) -> Option<String> {
         let (lock, start) = (self.lock()?, since_boot());
         let leave = || {
-            let alone = lock.is_alone(&[])?;
+            let (alone, tenure) = (lock.is_alone(&[])?, since_boot());
             if lock.tenure()?.as_deref() != Some(since) {
                 return Ok(None);
             }
@@ -155,9 +155,11 @@ impl Backend for Image {
             uio_ring::crash_point!("left-free");
             let mark = lock.mark()?;
             let same = had_it || mark.as_deref() == Some(since);
+            let took = since_boot() - tenure;
             let alone = alone && lock.is_alone(&[])?;
             // In longer than that somebody else may have had it and given it up.
-            Ok(mark.filter(|_| same && is_prompt(since_boot() - start, alone)))
+            let prompt = is_prompt(took, false) || (alone && is_prompt(since_boot() - start, true));
+            Ok(mark.filter(|_| same && prompt))
         };
         leave().unwrap_or_else(|error: BackendError| {
             tracing::warn!("{}/{} is left without a mark: {error}", self.pool, self.name);

@@ -29,6 +29,7 @@ impl Served {
     /// looked at again, but not for as long as initiators like to try again.
     pub(super) fn refuse_queued(&mut self) -> Result<(), RingError> {
         for _ in 0..REFUSALS {
+            self.awake_at = clock::since_boot(); // what comes after this look has not waited
             while let Some(entry) = self.ring.next() {
                 match entry? {
                     Entry::Command(command) => self.complete(command.token, &Outcome::Busy)?,
@@ -39,28 +40,28 @@ impl Served {
                 break;
             }
         }
-        self.awake_at = clock::since_boot(); // what comes now has not waited
         Ok(())
     }
 
-    /// After a standstill, BUSY for what has waited.
+    /// Before a look at the ring: after a standstill, BUSY for what has waited.
     pub(super) fn refuse_stale(&mut self) -> Result<(), RingError> {
+        let now = clock::since_boot();
         if self.has_stood_still() {
             self.refuse_waiting()?;
             if !self.stopping {
-                self.refuse_queued()?;
+                return self.refuse_queued().map(|()| self.is_late = false);
             }
             self.is_late = false;
         }
+        self.awake_at = now;
         Ok(())
     }
 
-    /// Looks at the clock: whether the thread has stood still, and what had waited then is not refused yet. What is in progress
-    /// is begun with no further.
+    /// Whether the last look at the ring is so long ago that what was seen then is not to be begun any more. Then what is in
+    /// progress is gone on with no further either. Until [`Served::refuse_stale`] has refused it all.
     pub(super) fn has_stood_still(&mut self) -> bool {
-        let now = clock::since_boot();
-        let stood = now.saturating_sub(std::mem::replace(&mut self.awake_at, now));
-        if stood > STANDSTILL {
+        let stood = clock::since_boot().saturating_sub(self.awake_at);
+        if stood > STANDSTILL && !self.is_late {
             tracing::warn!("stood still for {} s; what has waited meanwhile gets BUSY", stood.as_secs());
             self.all_is_stale();
             self.is_late = true;

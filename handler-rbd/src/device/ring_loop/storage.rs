@@ -66,7 +66,7 @@ impl Served {
             changing: Vec::new(),
             ending: None,
             detached,
-            stale: false,
+            stale: self.is_late && !exclusive,
         });
         if exclusive {
             self.exclusive = Some(slot);
@@ -109,9 +109,9 @@ impl Served {
             let Some(Task { op, memory }) = active.job.next_task() else { break };
             // Invariant "no late write": the last look before storage has it. An erasure that has begun goes on, of which others
             // know by its note.
-            let late = op.changes() && self.exclusive != Some(slot) && self.has_stood_still();
+            let stale = active.stale;
+            let late = op.changes() && self.exclusive != Some(slot) && (stale || self.has_stood_still());
             let active = &mut self.active[slot];
-            active.stale |= late;
             let mut request = self.idle.pop().unwrap_or_else(|| Request::new(self.completions.clone()));
             request.slot = slot;
             request.op = op;
@@ -169,7 +169,7 @@ impl Served {
             Buffer::None => {}
         }
         let mut result = std::mem::replace(&mut request.result, Err(BackendError::new(ErrorKind::Io)));
-        if active.stale && !matches!(request.op, Op::CompareAndWrite(_)) {
+        if active.stale && (!matches!(request.op, Op::CompareAndWrite(_)) || result == Err(NOT_DONE)) {
             result = Err(BackendError::new(ErrorKind::TimedOut)); // as good as
         }
         let finished = Finished { op: request.op, result, answer };
@@ -219,7 +219,9 @@ impl Served {
     fn tell_of(&mut self, op: &Op, result: Result<(), BackendError>) {
         let fenced = result.is_err_and(|error| error.kind == ErrorKind::Fenced);
         let news = if fenced { Some(News::Fenced) } else { self.silence.heard(op, result, Instant::now) };
-        if let Some(news) = news.filter(|news| !self.asked || *news == News::InDoubt) {
+        // Once there is a replacement this client is shut out.
+        let doubt = |news| news == News::InDoubt && self.replacement.is_none();
+        if let Some(news) = news.filter(|&news| !self.asked || doubt(news)) {
             self.asked = matches!(news, News::Fenced | News::Settled);
             (self.news)(news);
         }
