@@ -216,25 +216,27 @@ impl Daemon {
             turn = self.turn(device, Duration::MAX);
         }
         if !is_wanted() {
-            if !self.is_stopping() {
-                self.forget_own_journal(uio);
-            }
-            return Ok(()); // removed meanwhile
+            self.forget_removed(uio);
+            return Ok(());
         }
         let storage = self.open_image(turn, device)?;
         let taken = self.take_on(claim, uio, file, has_journal, &storage);
         let Ok(Some(Taken { claim, shape, attached, how })) = taken else {
             storage.leave_as_found(); // not served: for the next try, or for our successor
-            if matches!(taken, Ok(None)) && !self.is_stopping() {
-                self.forget_own_journal(uio); // removed meanwhile
-            }
-            return taken.map(drop);
+            return taken.map(|_| self.forget_removed(uio));
         };
         self.serve(claim, uio, shape, attached, storage)?;
         tracing::info!(%device, minor = uio.minor, config = device.config, "device taken on ({how})");
         // From here on the device is served, whatever comes of this.
         self.unblock(uio.clone());
         Ok(())
+    }
+
+    /// A device is not wanted any more: it was removed, unless the daemon stops and leaves it to its successor.
+    fn forget_removed(&self, uio: &UioDevice) {
+        if !self.is_stopping() {
+            self.forget_own_journal(uio);
+        }
     }
 
     /// Attaches to the ring of a device whose image is open. None if it was removed meanwhile: then its directory must not

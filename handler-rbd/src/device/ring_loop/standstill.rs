@@ -46,7 +46,7 @@ impl Served {
     /// Before a look at the ring: after a standstill, BUSY for what has waited.
     pub(super) fn refuse_stale(&mut self) -> Result<(), RingError> {
         let now = clock::since_boot();
-        if self.has_stood_still() {
+        if self.stood_still_until(now) {
             self.refuse_waiting()?;
             if !self.stopping {
                 return self.refuse_queued().map(|()| self.is_late = false);
@@ -60,7 +60,11 @@ impl Served {
     /// Whether the last look at the ring is so long ago that what was seen then is not to be begun any more. Then what is in
     /// progress is gone on with no further either. Until [`Served::refuse_stale`] has refused it all.
     pub(super) fn has_stood_still(&mut self) -> bool {
-        let stood = clock::since_boot().saturating_sub(self.awake_at);
+        self.stood_still_until(clock::since_boot())
+    }
+
+    fn stood_still_until(&mut self, now: Duration) -> bool {
+        let stood = now.saturating_sub(self.awake_at);
         if stood > STANDSTILL && !self.is_late {
             tracing::warn!("stood still for {} s; what has waited meanwhile gets BUSY", stood.as_secs());
             self.all_is_stale();
